@@ -1,0 +1,45 @@
+# Two commands do everything on a machine with Python 3.11 or newer:
+#   make demo    set up, start the whole system, run the quickstart study, print its result, stop
+#   make test    set up and run all tests
+PYTHON ?= python3
+READY  := .venv/.ready
+
+.PHONY: demo up test setup lock clean
+
+demo: setup
+	@.venv/bin/mudman demo
+
+up: setup
+	@.venv/bin/mudman up
+
+test: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	.venv/bin/pytest
+
+setup: $(READY)
+
+# Everything but torch comes from the lock, with hashes. torch is pinned apart and placed by pip, so that machines with
+# and without a GPU share one lock.
+$(READY): requirements/all.lock requirements/torch.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/all.lock
+	.venv/bin/python -m pip install --quiet -r requirements/torch.txt
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# After a change of the dependencies in pyproject.toml.
+lock:
+	.venv/bin/python -m pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile pyproject.toml --quiet --all-extras --universal \
+		--python-version 3.11 --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links \
+		--output-file requirements/all.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile pyproject.toml --quiet --extra service --universal \
+		--python-version 3.11 --generate-hashes --constraint requirements/all.lock --no-emit-index-url \
+		--no-emit-find-links --output-file requirements/service.lock
+
+clean:
+	rm -rf .venv build *.egg-info

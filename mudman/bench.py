@@ -1,0 +1,104 @@
+"""What stays in a worker between trials: the model, a snapshot of its weights, token batches, the first losses."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from mudman.data.tokens import TokenBatches, token_batches
+from mudman.engine import Evaluation
+from mudman.faults import SpecError
+from mudman.models import LoadedModel, load_model
+from mudman.results import Point
+from mudman.specs import NoUnlearning, StudySpec
+
+# One model per process, and the benches built on it: a worker serves studies that share model and texts.
+_loaded: dict[tuple, LoadedModel] = {}
+_benches: dict[tuple, "Bench"] = {}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything the trials of one study work on."""
+
+    model: PreTrainedModel
+    revision: str
+    forget: TokenBatches
+    retain: TokenBatches
+    evaluation: Evaluation
+    snapshot: tuple[torch.Tensor, ...]
+    untouched: Point
+    """Losses of the untouched model, in the dtype of the trials."""
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts every weight back to the untouched model's."""
+        torch._foreach_copy_(list(self.model.parameters()), list(self.snapshot))
+
+
+def device_for(spec: StudySpec) -> torch.device:
+    """Raises ``SpecError`` when a GPU is asked for and none is there."""
+    if not spec.resources.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise SpecError.at(
+            "resources.gpus",
+            f"asks for {spec.resources.gpus:g} and this machine shows no GPU",
+            "set resources.gpus: 0, or run where CUDA is available",
+        )
+    return torch.device("cuda")
+
+
+def bench_for(spec: StudySpec) -> Bench:
+    """The bench of a study, kept from an earlier call where it fits; its model is as the last trial left it.
+
+    Raises ``SpecError`` with the faults of model and texts.
+    """
+    device = device_for(spec)
+    model_key = (spec.model, device.type)
+    loops = 0 if isinstance(spec.method, NoUnlearning) else spec.budget.unlearn_passes // spec.method.passes_per_loop()
+    attack = spec.attack.passes // spec.attack.passes_per_loop()
+    key = (model_key, spec.forget, spec.retain, spec.batch, spec.seeds.data, loops, attack, spec.attack.retain)
+    if key in _benches:
+        return _benches[key]
+    if model_key not in _loaded:
+        _loaded.clear()
+        _benches.clear()
+        _loaded[model_key] = load_model(spec.model, device)
+    loaded = _loaded[model_key]
+    _check_length(spec, loaded.model)
+    forget = token_batches(spec.forget, "forget", spec.batch, spec.seeds.data, loaded.tokenizer, loops, attack)
+    retain_attack = attack if spec.attack.retain else 0
+    retain = token_batches(spec.retain, "retain", spec.batch, spec.seeds.data, loaded.tokenizer, loops, retain_attack)
+    _check_vocabulary(loaded.model, (forget, retain))
+    evaluation = Evaluation(list(forget.evaluation.to(device)), list(retain.evaluation.to(device)))
+    if earlier := next(iter(_benches.values()), None):
+        earlier.restore()
+        snapshot = earlier.snapshot
+    else:
+        snapshot = tuple(parameter.detach().clone() for parameter in loaded.model.parameters())
+    _benches[key] = Bench(
+        loaded.model, loaded.revision, forget, retain, evaluation, snapshot, evaluation.point(loaded.model, 0)
+    )
+    return _benches[key]
+
+
+def _check_length(spec: StudySpec, model: PreTrainedModel) -> None:
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and spec.batch.length > longest:
+        raise SpecError.at(
+            "batch.length", f"{spec.batch.length} tokens are more than the model takes", f"take at most {longest}"
+        )
+
+
+def _check_vocabulary(model: PreTrainedModel, texts: tuple[TokenBatches, ...]) -> None:
+    """A token beyond the embedding would end a trial on the CPU, and poison the whole process on a GPU."""
+    known = model.get_input_embeddings().weight.shape[0]
+    batches = [part for tokens in texts for part in (tokens.training, tokens.evaluation, tokens.attack)]
+    highest = max(int(part.max()) for part in batches if part.numel())
+    if highest >= known:
+        raise SpecError.at(
+            "model.id",
+            f"its tokenizer gives token {highest}, and the model knows {known} tokens",
+            "save the tokenizer that belongs to the model into its folder",
+        )

@@ -1,0 +1,1 @@
+"""From a corpus named in a spec to token batches on a device."""

@@ -1,0 +1,264 @@
+"""The two phases of a trial as functions on a transformers model: ``unlearn`` and ``relearn``.
+
+Both change the model in place and return it with a record. Budgets are counted in passes: one forward or one backward
+over one batch, booked as the published procedure books them (facts §1.4).
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mudman.evals.loss import mean_loss
+from mudman.faults import SpecError
+from mudman.losses import cross_entropy
+from mudman.methods import METHODS
+from mudman.passes import Passes
+from mudman.results import Curve, Point
+from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
+
+CHECK_EVERY = 30  # passes; as published (facts §9)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Token batches [batch, length] held out for the losses of a curve."""
+
+    forget: Sequence[Tensor]
+    retain: Sequence[Tensor]
+
+    def point(self, model: nn.Module, passes: int) -> Point:
+        return Point(
+            passes=passes, forget_loss=mean_loss(model, self.forget), retain_loss=mean_loss(model, self.retain)
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a phase did."""
+
+    loops: int
+    passes_booked: int
+    """Passes by the published accounting."""
+    passes_made: int
+    """Forwards and backwards that really ran, evaluations apart."""
+    curve: Curve
+    """Losses at each check: on the evaluation batches (then the first point is before the phase), else on the batches
+    that were trained on at that moment."""
+    intervened: tuple[str, ...]
+    """Names of the parameters that the phase may change."""
+    diverged: bool
+    """A loss or a weight is no finite number."""
+    stopped_at_pass: int | None
+    """Booked passes at which a check ended the phase; None when it ran to its end."""
+    zero_norm_loops: int = 0
+    """Loops whose unlearning gradient vanished and so changed nothing."""
+
+    @property
+    def passes(self) -> int:
+        """Booked passes."""
+        return self.passes_booked
+
+
+class Phase(NamedTuple):
+    """The changed model and the record of what was done."""
+
+    model: nn.Module
+    record: Record
+
+
+def unlearn(
+    model: nn.Module,
+    forget: Iterable[Tensor],
+    retain: Iterable[Tensor],
+    method: MethodSpec | Mapping[str, Any],
+    passes: int,
+    *,
+    evaluation: Evaluation | None = None,
+    check_every: int = CHECK_EVERY,
+    stop_when: Callable[[Point], bool] | None = None,
+    on_pass: Callable[[int, Point | None], None] | None = None,
+) -> Phase:
+    """Unlearn ``forget`` while keeping ``retain`` (arXiv 2506.12484, Algorithm 1).
+
+    :param model: a transformers causal language model; changed in place.
+    :param forget: token batches, LongTensor [batch, length]; batch i serves loop i, over again when they end.
+    :param retain: likewise.
+    :param method: a method's spec, or the mapping a study spec holds under ``method``; numbers only, no ranges.
+    :param passes: budget; a multiple of the method's passes per loop.
+    :param evaluation: held-out batches for the curve.
+    :param check_every: passes between two points of the curve.
+    :param stop_when: asked at each check; True ends the phase there.
+    :param on_pass: called with the booked passes after every pass (and with the point at every check); may raise.
+    :raises SpecError: a bad method, budget or batch; all faults at once.
+    """
+    spec = resolve(method if not isinstance(method, Mapping) else parse_as(MethodSpec, dict(method), "method"), {})
+    if faults := whole_loops("passes", passes, spec.passes_per_loop(), "this method"):
+        raise SpecError(faults)
+    if isinstance(spec, NoUnlearning):
+        points = [evaluation.point(model, 0)] if evaluation else []
+        return Phase(model, Record(0, 0, 0, Curve.of(points), (), False, None))
+
+    schedule = _Schedule(model, passes, spec.passes_per_loop(), check_every, evaluation, stop_when, on_pass)
+    counted = Passes(model, schedule.passed)
+    running = METHODS[spec.type](model, spec, counted)
+    with _trainable(model, running.weights):
+        batches = zip(_batches(forget, "forget", model), _batches(retain, "retain", model), strict=False)
+        for forget_batch, retain_batch in itertools.islice(batches, schedule.loops):
+            losses = running.step(forget_batch, retain_batch)
+            if schedule.loop_done(losses):
+                break
+    return Phase(model, schedule.record(counted, running.intervened, running.weights, int(running.zero_norms)))
+
+
+def relearn(
+    model: nn.Module,
+    forget: Iterable[Tensor],
+    attack: AttackSpec | Mapping[str, Any],
+    retain: Iterable[Tensor] | None = None,
+    *,
+    evaluation: Evaluation | None = None,
+    on_pass: Callable[[int, Point | None], None] | None = None,
+) -> Phase:
+    """Attack: train all parameters on ``forget`` with plain SGD at a constant rate (facts §8).
+
+    :param model: a transformers causal language model; changed in place.
+    :param forget: token batches, LongTensor [batch, length], in the order of use, over again when they end.
+    :param attack: ``AttackSpec`` or the mapping a study spec holds under ``attack``.
+    :param retain: when given, each forget step is followed by a step on a retain batch (four passes a loop).
+    :param evaluation: held-out batches for the curve.
+    :param on_pass: as in ``unlearn``.
+    :raises SpecError: a bad attack or batch.
+    """
+    spec = attack if isinstance(attack, AttackSpec) else parse_as(AttackSpec, dict(attack), "attack")
+    if spec.retain and retain is None:
+        raise SpecError.at(
+            "attack.retain",
+            "asks for retain steps, and no retain batches are given",
+            "pass retain=…, or set attack.retain to false",
+        )
+    spec = spec.model_copy(update={"retain": retain is not None})
+    if faults := whole_loops("attack.passes", spec.passes, spec.passes_per_loop(), "this attack"):
+        raise SpecError(faults)
+
+    schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, None, on_pass)
+    counted = Passes(model, schedule.passed)
+    names, weights = zip(*model.named_parameters(), strict=True)
+
+    def step(tokens: Tensor) -> Tensor:
+        loss = cross_entropy(counted.forward(tokens).logits, tokens)
+        gradients = counted.gradients(loss, weights)
+        torch._foreach_add_([weight.data for weight in weights], gradients, alpha=-spec.rate)
+        return loss.detach()
+
+    with _trainable(model, weights):
+        retain_batches = itertools.repeat(None) if retain is None else _batches(retain, "retain", model)
+        batches = zip(_batches(forget, "forget", model), retain_batches, strict=False)
+        for forget_batch, retain_batch in itertools.islice(batches, schedule.loops):
+            forget_loss = step(forget_batch)
+            retain_loss = step(retain_batch) if retain_batch is not None else None
+            if schedule.loop_done((forget_loss, retain_loss)):
+                break
+    return Phase(model, schedule.record(counted, names, weights))
+
+
+class _Schedule:
+    """When a phase is checked, what its curve says, and when it ends early."""
+
+    def __init__(self, model, passes, per_loop, check_every, evaluation, stop_when, on_pass):
+        self.loops, self.per_loop, self.check_every = passes // per_loop, per_loop, check_every
+        self.model, self.evaluation, self.stop_when, self.on_pass = model, evaluation, stop_when, on_pass
+        self.loop, self.in_loop = 0, 0
+        self.points: list[Point] = []
+        self.diverged, self.stopped = False, False
+        if evaluation is not None:
+            self.points.append(evaluation.point(model, 0))
+
+    @property
+    def booked(self) -> int:
+        return self.loop * self.per_loop
+
+    def passed(self) -> None:
+        """After every pass. A loop never shows more passes than it books, however many it makes."""
+        self.in_loop = min(self.in_loop + 1, self.per_loop)
+        if self.on_pass is not None:
+            self.on_pass(self.booked + self.in_loop, None)
+
+    def loop_done(self, losses: tuple[Tensor, Tensor | None]) -> bool:
+        """Check when the booked passes have crossed a multiple of ``check_every``, and at the end. True: stop here."""
+        before = self.booked
+        self.loop, self.in_loop = self.loop + 1, 0
+        if self.booked // self.check_every == before // self.check_every and self.loop < self.loops:
+            return False
+        point = self._point(losses)
+        self.points.append(point)
+        wanted = (point.forget_loss, point.retain_loss) if self.evaluation else (point.forget_loss,)
+        self.diverged = any(loss is None for loss in wanted)
+        over = self.stop_when is not None and not self.diverged and self.stop_when(point)
+        self.stopped = self.diverged or over
+        if self.on_pass is not None:
+            self.on_pass(self.booked, point)
+        return self.stopped
+
+    def _point(self, losses: tuple[Tensor, Tensor | None]) -> Point:
+        if self.evaluation is not None:
+            return self.evaluation.point(self.model, self.booked)
+        forget, retain = (None if loss is None else loss.item() for loss in losses)
+        return Point(passes=self.booked, forget_loss=forget, retain_loss=retain)
+
+    def record(self, counted: Passes, names: Sequence[str], weights: Sequence[Tensor], zero_norms: int = 0) -> Record:
+        finite = all(math.isfinite(norm) for norm in torch.stack(torch._foreach_norm(list(weights))).tolist())
+        return Record(
+            loops=self.loop,
+            passes_booked=self.booked,
+            passes_made=counted.made,
+            curve=Curve.of(self.points),
+            intervened=tuple(names),
+            diverged=self.diverged or not finite,
+            stopped_at_pass=self.booked if self.stopped else None,
+            zero_norm_loops=zero_norms,
+        )
+
+
+@contextmanager
+def _trainable(model: nn.Module, weights: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Training mode, with gradients for ``weights`` alone; both are put back afterwards."""
+    parameters = list(model.parameters())
+    flags, mode = [parameter.requires_grad for parameter in parameters], model.training
+    model.requires_grad_(False)
+    for weight in weights:
+        weight.requires_grad_(True)
+    model.train()
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        model.train(mode)
+        for parameter, flag in zip(parameters, flags, strict=True):
+            parameter.requires_grad_(flag)
+            parameter.grad = None
+
+
+def _batches(batches: Iterable[Tensor], name: str, model: nn.Module) -> Iterator[Tensor]:
+    """Endless token batches on the model's device. Raises ``SpecError`` for an empty iterable or a malformed batch."""
+    device, count = next(model.parameters()).device, 0
+    for count, tokens in enumerate(itertools.cycle(batches), start=1):
+        if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2 or tokens.shape[1] < 2:
+            raise SpecError.at(
+                name,
+                f"batch {count - 1} is {_describe(tokens)}",
+                "give LongTensors of shape [batch, length], length at least 2",
+            )
+        yield tokens.to(device)
+    raise SpecError.at(name, "holds no batch", "give at least one token batch")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {list(value.shape)}"
+    return f"of type {type(value).__name__}"

@@ -1,0 +1,134 @@
+"""What can be wrong with a request, said so that a person can act on it: a path, what is wrong, and the remedy."""
+
+import difflib
+import reprlib
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+@dataclass(frozen=True)
+class FieldFault:
+    """One wrong field. ``path`` is dotted (``method.unlearning_rate.low``); empty for the document as a whole."""
+
+    path: str
+    message: str
+    remedy: str
+
+    def pointer(self) -> str:
+        """JSON pointer (RFC 6901) to the field."""
+        return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in self.path.split(".") if part)
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the document'}: {self.message}. Remedy: {self.remedy}."
+
+
+class MudmanError(Exception):
+    """Anything that a user can mend; the message says how."""
+
+
+class SpecError(MudmanError):
+    """A spec with at least one wrong field; ``faults`` holds all of them."""
+
+    def __init__(self, faults: list[FieldFault]):
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+    @classmethod
+    def at(cls, path: str, message: str, remedy: str) -> "SpecError":
+        """The error of one field."""
+        return cls([FieldFault(path, message, remedy)])
+
+    def __reduce__(self):
+        return SpecError, (self.faults,)
+
+
+def field_faults(error: ValidationError, data: Any, kind: Any, prefix: str = "") -> list[FieldFault]:
+    """Pydantic's errors as faults, with paths that exist in the user's document (union tags taken out)."""
+    faults = []
+    for detail in error.errors(include_url=False):
+        parts = _document_path(detail["loc"], data, detail["type"])
+        if detail["type"].startswith("union_tag"):
+            parts.append(detail["ctx"]["discriminator"].strip("'"))
+        path = ".".join([*([prefix] if prefix else []), *(_printable(part) for part in parts)])
+        faults.append(FieldFault(path, _message(detail), _remedy(detail, kind)))
+    return faults
+
+
+def _document_path(location: tuple, data: Any, error: str) -> list[int | str]:
+    path: list[int | str] = []
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if (isinstance(data, dict) and part in data) or (
+            isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        ):
+            data = data[part]
+        elif not (last and error == "missing"):
+            continue  # the tag of a union member: it stands in no document
+        path.append(part)
+    return path
+
+
+def _printable(part: int | str) -> str:
+    """Half of a surrogate pair is valid in JSON's escapes, and in no output."""
+    return str(part).encode("utf-8", "backslashreplace").decode()
+
+
+def _message(detail: dict) -> str:
+    match detail["type"]:
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "must be a mapping of fields"
+        case "union_tag_invalid":
+            return f"{_given(detail['ctx']['tag'])} is not known"
+        case "union_tag_not_found":
+            return "field required"
+        case _:
+            message = detail["msg"].removeprefix("Value error, ")
+            return message[:1].lower() + message[1:].rstrip(".")
+
+
+def _remedy(detail: dict, kind: Any) -> str:
+    context, given = detail.get("ctx", {}), detail.get("input")
+    match detail["type"]:
+        case "missing" | "union_tag_not_found":
+            return "add this field"
+        case "extra_forbidden":
+            close = difflib.get_close_matches(_printable(detail["loc"][-1]), _field_names(kind), n=1)
+            return f"did you mean {close[0]!r}? Otherwise remove it" if close else "remove it: it is not known here"
+        case "union_tag_invalid":
+            return f"one of {context['expected_tags']}"
+        case "literal_error":
+            return f"one of {context['expected']}"
+        case "float_type":
+            return "give a number, or a range such as {low: 1.0e-4, high: 1.0e-2, log: true}, where it may be searched"
+        case "int_type":
+            return f"give a whole number in place of {_given(given)}"
+        case "tuple_type":
+            return f"give a list: [{_given(given)}]"
+        case _:
+            return f"change {_given(given)} accordingly"
+
+
+def _given(value: Any) -> str:
+    """What was given, cut short however large it is: aliases let a small document stand for gigabytes."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a huge number"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 60
+
+
+def _field_names(kind: Any, seen: frozenset = frozenset()) -> set[str]:
+    """Every field name below a model: candidates for a misspelt one."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if kind in seen:
+            return set()
+        names = set(kind.model_fields)
+        for field in kind.model_fields.values():
+            names |= _field_names(field.annotation, seen | {kind})
+        return names
+    return {name for part in get_args(kind) for name in _field_names(part, seen)}

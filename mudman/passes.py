@@ -1,0 +1,63 @@
+"""Forward and backward passes, each counted, with a look for a stop order after each."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Passes:
+    """Runs the passes of one phase on one model.
+
+    ``made`` counts the forwards and backwards that really ran. ``on_pass`` is called after each one; it may raise to
+    end the phase there.
+    """
+
+    def __init__(self, model: nn.Module, on_pass: Callable[[], None] | None = None):
+        self.model = model
+        self.made = 0
+        self._on_pass = on_pass
+
+    def forward(self, tokens: Tensor, hidden_states: bool = False):
+        """The model's output on ``tokens`` [batch, length]: an object with ``logits`` (and ``hidden_states``)."""
+        extra = {"output_hidden_states": True} if hidden_states else {}
+        output = self.model(input_ids=tokens, use_cache=False, **extra)
+        self._count()
+        return output
+
+    def gradients(self, loss: Tensor, weights: Sequence[nn.Parameter], keep_graph: bool = False) -> list[Tensor]:
+        """∇ loss for each weight, in order; weights that the loss does not reach get zeros."""
+        gradients = torch.autograd.grad(
+            loss, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
+        )
+        self._count()
+        return list(gradients)
+
+    def consume_gradients(
+        self, loss: Tensor, weights: Sequence[nn.Parameter], consume: Callable[[int, Tensor], None]
+    ) -> None:
+        """One backward that hands each weight's gradient to ``consume(index, gradient)`` as soon as it is formed.
+
+        No two gradients live at once. By then the backward needs that weight no more, so ``consume`` may change it in
+        place (through ``.data``).
+        """
+
+        def hook(index: int):
+            def take(weight: nn.Parameter) -> None:
+                consume(index, weight.grad)
+                weight.grad = None
+
+            return take
+
+        handles = [weight.register_post_accumulate_grad_hook(hook(i)) for i, weight in enumerate(weights)]
+        try:
+            loss.backward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._count()
+
+    def _count(self) -> None:
+        self.made += 1
+        if self._on_pass is not None:
+            self._on_pass()

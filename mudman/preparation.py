@@ -1,0 +1,93 @@
+"""Before the first trial: check what the API could not, pin revisions, measure the untouched model and the baseline."""
+
+import platform
+import time
+from importlib.metadata import version
+
+from mudman import simulation
+from mudman.bench import bench_for
+from mudman.faults import SpecError
+from mudman.modules import matching_weights
+from mudman.results import Outcome, Preparation, TrialResult
+from mudman.specs import NoUnlearning, StudySpec
+from mudman.trial import run_trial
+
+
+def prepare(spec: StudySpec) -> Preparation:
+    """Everything a study needs to know of its model and texts.
+
+    Raises ``SpecError`` with the faults found: unknown model, texts missing or too short, modules that match nothing,
+    an attack that breaks the untouched model.
+    """
+    if spec.model.id == simulation.MODEL_ID:
+        return _simulated(spec)
+    started = time.monotonic()
+    bench = bench_for(spec)
+    matched = {} if isinstance(spec.method, NoUnlearning) else matching_weights(bench.model, spec.method.target_modules)
+    if bench.untouched.forget_loss is None or bench.untouched.retain_loss is None:
+        raise SpecError.at(
+            "model.id",
+            "gives losses that are no finite numbers before any unlearning",
+            "check the weights, or take dtype: float32",
+        )
+    baseline = run_trial(_without_unlearning(spec), {})
+    if baseline.outcome is Outcome.DIVERGED:
+        raise SpecError.at(
+            "attack.rate", f"the attack diverges on the untouched model at rate {spec.attack.rate:g}", "lower the rate"
+        )
+    if baseline.outcome is not Outcome.VALID:
+        why = baseline.fault.message if baseline.fault else baseline.outcome
+        raise SpecError.at(
+            "model.id",
+            f"the attack on the untouched model failed: {why}",
+            "give the study more memory (resources), or a smaller batch",
+        )
+    return Preparation(
+        model_revision=bench.revision,
+        corpora={
+            field: {
+                "texts": tokens.texts,
+                "revision": tokens.revision,
+                "licence": tokens.licence,
+                "tokens_sha256": tokens.fingerprint(),
+            }
+            for field, tokens in (("forget", bench.forget), ("retain", bench.retain))
+        },
+        matched_modules=tuple(matched),
+        intervened_parameters=sum(weight.numel() for weight in matched.values()),
+        initial_forget_loss=bench.untouched.forget_loss,
+        initial_retain_loss=bench.untouched.retain_loss,
+        baseline=baseline,
+        seconds=time.monotonic() - started,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "datasets")},
+        },
+    )
+
+
+def _without_unlearning(spec: StudySpec) -> StudySpec:
+    return spec.model_copy(update={"method": NoUnlearning(type="none"), "constraint": None})
+
+
+def _simulated(spec: StudySpec) -> Preparation:
+    simulation.wishes(spec)
+    baseline = TrialResult(
+        outcome=Outcome.VALID,
+        value=2.0,
+        forget_loss_min=2.0,
+        forget_loss_final=2.0,
+        retain_loss_final=3.0,
+        device="simulated",
+    )
+    return Preparation(
+        model_revision="simulated",
+        corpora={},
+        matched_modules=(),
+        intervened_parameters=0,
+        initial_forget_loss=2.0,
+        initial_retain_loss=3.0,
+        baseline=baseline,
+        seconds=0.0,
+        versions={"python": platform.python_version()},
+    )

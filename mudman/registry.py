@@ -1,0 +1,119 @@
+"""What a spec may name: packaged models and texts, data sets and models of the hub, folders under the data root.
+
+Knows names and places only; nothing is loaded here, and nothing heavy is imported.
+"""
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mudman import packaged, simulation
+from mudman.faults import FieldFault, SpecError
+from mudman.specs import CorpusSpec, ModelSpec, StudySpec
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class HubCorpus:
+    """A data set of the hub under a name of its own, with what is needed to read it."""
+
+    name: str
+    dataset: str
+    config: str | None
+    split: str
+    column: str
+    licence: str
+
+
+HUB_CORPORA = {
+    corpus.name: corpus
+    for corpus in (
+        HubCorpus("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", "train", "text", "CC-BY-SA-3.0"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a name leads: a folder or file on this machine, or an id on the hub."""
+
+    kind: Literal["packaged", "folder", "hub"]
+    path: Path | None = None
+    hub_id: str | None = None
+
+
+def data_root() -> Path:
+    """Folder below which a spec may name local folders: ``MUDMAN_DATA_ROOT``, by default the current folder."""
+    return Path(os.environ.get("MUDMAN_DATA_ROOT", ".")).resolve()
+
+
+def model_place(model: ModelSpec, root: Path | None = None) -> Place:
+    """Raises ``SpecError`` at ``model.id`` for an unknown name or a folder that is not there or not allowed."""
+    if model.id in packaged.MODELS:
+        return Place("packaged", path=packaged.MODELS[model.id].path)
+    return _place("model.id", model.id, [*packaged.MODELS, simulation.MODEL_ID], root)
+
+
+def corpus_place(corpus: CorpusSpec, field: str, root: Path | None = None) -> Place:
+    """Likewise at ``<field>.corpus``."""
+    if corpus.corpus in packaged.TEXTS:
+        return Place("packaged", path=packaged.TEXTS[corpus.corpus].path)
+    if corpus.corpus in HUB_CORPORA:
+        return Place("hub", hub_id=HUB_CORPORA[corpus.corpus].dataset)
+    return _place(f"{field}.corpus", corpus.corpus, [*packaged.TEXTS, *HUB_CORPORA], root)
+
+
+def source_faults(spec: StudySpec, root: Path | None = None) -> list[FieldFault]:
+    """Faults of the names in a spec that can be seen without a network or a GPU."""
+    if spec.model.id == simulation.MODEL_ID:
+        return []
+    faults: list[FieldFault] = []
+    for locate in (
+        lambda: model_place(spec.model, root),
+        lambda: corpus_place(spec.forget, "forget", root),
+        lambda: corpus_place(spec.retain, "retain", root),
+    ):
+        try:
+            locate()
+        except SpecError as error:
+            faults += error.faults
+    return faults
+
+
+def _place(field: str, name: str, known: list[str], root: Path | None) -> Place:
+    if name.startswith((".", "/", "~")):
+        return Place("folder", path=_folder(field, name, (root or data_root()).resolve()))
+    if _HUB_ID.fullmatch(name) and ".." not in name:
+        return Place("hub", hub_id=name)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise SpecError.at(
+        field,
+        f"{name!r} is not known",
+        f"{hint}take one of {', '.join(known)}, a hub id (org/name), or a folder under the data root (./{name})",
+    )
+
+
+def _folder(field: str, name: str, root: Path) -> Path:
+    try:
+        path = (root / Path(name).expanduser()).resolve()
+        inside, there = path.is_relative_to(root), path.exists()
+    except (OSError, RuntimeError) as error:  # a loop of links, no such user, no permission
+        raise SpecError.at(field, f"{name} cannot be followed: {error}", "correct the path") from None
+    if not inside:
+        raise SpecError.at(
+            field,
+            f"{name} lies outside the data root {root}",
+            "move it there, or start with MUDMAN_DATA_ROOT set to a folder above it",
+        )
+    if not there:
+        raise SpecError.at(
+            field,
+            f"there is no {name} in the data root {root}",
+            "correct the path; relative paths start at the data root (MUDMAN_DATA_ROOT)",
+        )
+    return path

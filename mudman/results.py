@@ -1,0 +1,136 @@
+"""What a trial says: progress while it runs and one result at its end. Plain data, no torch, JSON-safe (no NaN)."""
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class Outcome(StrEnum):
+    """How a trial ended (design: states). The first three count toward the budget of the study."""
+
+    VALID = "valid"
+    OVER_RETAIN_BUDGET = "over_retain_budget"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+    @property
+    def counts(self) -> bool:
+        """Whether a trial that ended so counts toward ``budget.trials``."""
+        return self in (Outcome.VALID, Outcome.OVER_RETAIN_BUDGET, Outcome.DIVERGED)
+
+    @property
+    def runs_again(self) -> bool:
+        """Whether the same ordinal and hyper-parameters are started again: nothing was wrong with the trial itself."""
+        return self in (Outcome.LOST, Outcome.CANCELLED)
+
+
+class Decision(StrEnum):
+    """What ``report`` answers: go on, or end the trial between two passes."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+# Postgres and JSON know neither NaN nor infinity: a loss that is no number is stored as null.
+Loss = Annotated[float | None, BeforeValidator(lambda x: None if x is None or not math.isfinite(x) else float(x))]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Point(_Data):
+    """One evaluation: mean negative log-likelihood per token, in nats, on the evaluation batches."""
+
+    passes: int
+    forget_loss: Loss
+    retain_loss: Loss
+
+
+class Curve(_Data):
+    """Evaluations in order, one array per quantity. The first point (0 passes) is the model before the phase."""
+
+    passes: tuple[int, ...] = ()
+    forget_loss: tuple[Loss, ...] = ()
+    retain_loss: tuple[Loss, ...] = ()
+
+    @classmethod
+    def of(cls, points: list[Point]) -> "Curve":
+        return cls(
+            passes=tuple(p.passes for p in points),
+            forget_loss=tuple(p.forget_loss for p in points),
+            retain_loss=tuple(p.retain_loss for p in points),
+        )
+
+
+class Progress(_Data):
+    """Reported after every pass; ``point`` is there when the pass ended in an evaluation."""
+
+    phase: Literal["unlearn", "relearn"]
+    passes: int
+    of: int
+    point: Point | None = None
+
+
+Report = Callable[[Progress], Decision]
+
+
+class Fault(_Data):
+    """An exception as data: its type, its message and, for whoever mends it, the traceback."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class TrialResult(_Data):
+    """One finished trial."""
+
+    outcome: Outcome
+    value: Loss = None
+    """Objective (nats per token); only of a valid trial."""
+    violation: Loss = None
+    """Worst retain loss over its bound, in units of the budget (nats, where the budget is 0): above 0 is infeasible."""
+    overrun: Loss = None
+    """Nats per token above the bound, where the trial was stopped for it."""
+    stopped_at_pass: int | None = None
+    """Booked passes, of both phases together, at which a check ended the trial."""
+    unlearning: Curve = Curve()
+    relearning: Curve = Curve()
+    forget_loss_min: Loss = None
+    """Lowest forget loss over the attack's checks."""
+    forget_loss_final: Loss = None
+    retain_loss_unlearned: Loss = None
+    """Retain loss after unlearning, before the attack."""
+    forget_loss_unlearned: Loss = None
+    retain_loss_final: Loss = None
+    passes_booked: int = 0
+    """Passes as the published procedure books them, both phases."""
+    passes_made: int = 0
+    """Forward and backward passes that really ran, evaluations apart."""
+    seconds: float = 0.0
+    device: str = "cpu"
+    fault: Fault | None = None
+    log: str = ""
+
+
+class Preparation(_Data):
+    """What is known before the first trial: measured once on the untouched model."""
+
+    model_revision: str
+    corpora: dict[str, dict]
+    """``forget`` and ``retain``: revision, number of examples, SHA-256 of the token batches, licence."""
+    matched_modules: tuple[str, ...]
+    intervened_parameters: int
+    initial_forget_loss: float
+    initial_retain_loss: float
+    baseline: TrialResult
+    """The same attack on the model without unlearning."""
+    seconds: float
+    versions: dict[str, str]
