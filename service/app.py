@@ -1,0 +1,43 @@
+"""The API's application factory: ``uvicorn --factory service.app:create_app``."""
+
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from service.openapi import complete
+from service.problems import handle_errors
+from service.routes import health, presets, studies, trials
+from service.store.database import Database
+from service.store.settings import Settings
+
+DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best.
+
+Every error is a problem document (RFC 9457) that names each wrong field and the remedy."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Stateless; starts also while Postgres is away. Raises ``SettingsError`` where no database is configured."""
+    settings = settings or Settings()
+    database = Database(settings.read_database_url(), pool_size=10, application="mudman-api", patience=4)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI):
+        yield
+        app.state.database.close()
+
+    app = FastAPI(
+        title="mudman",
+        version=version("mudman"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # These pages load their scripts from a third party; the machines that run this may have no way out.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.database, app.state.settings = database, settings
+    app.state.routers = [module.router for module in (health, presets, studies, trials)]
+    for router in app.state.routers:
+        app.include_router(router)
+    handle_errors(app)
+    return complete(app)

@@ -1,0 +1,52 @@
+"""Completes the generated OpenAPI document: the vocabulary of specs, and problem documents."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from mudman.specs import StudySpec
+from service.bodies import PresetRequest
+from service.cost import DryRun
+from service.problems import Problem
+
+_TEMPLATE = "#/components/schemas/{model}"
+
+
+def complete(app: FastAPI) -> FastAPI:
+    """Let ``app.openapi()`` answer the generated document with everything that its references name."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            _, definitions = models_json_schema(
+                [(StudySpec, "validation"), (PresetRequest, "validation")], ref_template=_TEMPLATE
+            )
+            _, answers = models_json_schema(
+                [(Problem, "serialization"), (DryRun, "serialization")], ref_template=_TEMPLATE
+            )
+            _restore_examples(app, document)
+            schemas = document["components"]["schemas"]
+            for extra in (definitions["$defs"], answers["$defs"]):
+                schemas.update(extra)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi
+    return app
+
+
+def _restore_examples(app: FastAPI, document: dict[str, Any]) -> None:
+    """The generator drops every null, also those inside examples, which then lack fields."""
+    for router in app.state.routers:
+        for route in router.routes:
+            for method in route.methods:
+                operation = document["paths"][route.path_format][method.lower()]
+                body = (route.openapi_extra or {}).get("requestBody")
+                given = [(body, operation["requestBody"])] if body else []
+                given += [(response, operation["responses"][str(code)]) for code, response in route.responses.items()]
+                for source, target in given:
+                    for media_type, content in source["content"].items():
+                        kept = {key: value for key, value in content.items() if key in ("example", "examples")}
+                        target["content"][media_type].update(kept)

@@ -1,0 +1,1 @@
+"""The store: every query against Postgres lives here, and nothing else does."""

@@ -1,0 +1,49 @@
+"""What happened to a study: numbered without gaps, told to whoever listens."""
+
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from mudman.faults import MudmanError
+from service.store.tables import Event, Study
+
+CHANNEL = "mudman_event"
+"""NOTIFY channel; its payload is the study's id, never the event."""
+
+
+class UnknownStudy(MudmanError):
+    """No study has this id."""
+
+    def __init__(self, study_id: str):
+        super().__init__(f"There is no study {study_id!r}. List the studies with GET /studies.")
+        self.study_id = study_id
+
+    def __reduce__(self):
+        return UnknownStudy, (self.study_id,)
+
+
+def append(session: Session, study_id: str, kind: str, data: dict[str, Any] | None = None) -> int:
+    """Write the study's next event and return its number.
+
+    The number is taken under the study's row lock and given back by a rollback, so that a reader who has seen number n
+    has seen all before it. Listeners hear of it at commit. Raises ``UnknownStudy``.
+    """
+    number = session.execute(
+        update(Study)
+        .where(Study.id == study_id)
+        .values(last_event=Study.last_event + 1)
+        .returning(Study.last_event)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if number is None:
+        raise UnknownStudy(study_id)
+    session.execute(insert(Event).values(study_id=study_id, sequence=number, kind=kind, data=data or {}))
+    session.execute(select(func.pg_notify(CHANNEL, study_id)))
+    return number
+
+
+def after(session: Session, study_id: str, sequence: int, limit: int = 1000) -> list[Event]:
+    """Events of the study that follow number ``sequence``, in order."""
+    query = select(Event).where(Event.study_id == study_id, Event.sequence > sequence)
+    return list(session.scalars(query.order_by(Event.sequence).limit(limit)))

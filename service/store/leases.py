@@ -1,0 +1,152 @@
+"""Who may work on a group of studies: one table, claimed with SKIP LOCKED, fenced by an epoch.
+
+A lease is (owner, epoch, expiry) over a group. Every claim raises the epoch; every write of a runner carries the epoch
+under which it was started and is refused once the row has another one. Time is the database's, never a worker's.
+"""
+
+import datetime
+from dataclasses import dataclass, field
+
+from sqlalchemy import Update, and_, delete, exists, func, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from mudman.faults import MudmanError
+from service.store import events
+from service.store.states import State
+from service.store.tables import Dispatcher, Group, Study, Trial
+
+_LIVE = (State.QUEUED, State.PREPARING, State.RUNNING)
+
+
+class LeaseLost(MudmanError):
+    """The group was claimed again: whoever holds the old epoch has to stop. Nothing of the refused write is stored."""
+
+    def __init__(self, group_id: str, epoch: int):
+        super().__init__(f"The lease on group {group_id} under epoch {epoch} is lost: another runner has taken over.")
+        self.group_id, self.epoch = group_id, epoch
+
+    def __reduce__(self):
+        return LeaseLost, (self.group_id, self.epoch)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a runner holds and every write of it carries."""
+
+    group_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Claim(Lease):
+    owner: str
+    study_ids: list[str] = field(default_factory=list)
+    failures: int = 0
+    """Runners in a row that ended without finishing a trial."""
+
+
+@dataclass(frozen=True)
+class Renewal:
+    alive: bool
+    """False: the lease is lost or was given back."""
+    max_live: int | None = None
+    """Trials that the group may run at once; None: as many as its studies ask for."""
+
+
+def claim(session: Session, owner: str, expiry: float) -> Claim | None:
+    """Take the most urgent group that has work and no living lease, for ``expiry`` seconds; None if there is none.
+
+    Work is an unfinished study, or what a dead runner left behind on a finished one: attempts without an end, results
+    that Optuna has not been told. Whoever takes over an expired lease says so in the studies' events.
+    """
+    group = session.scalars(
+        select(Group)
+        .where(
+            or_(Group.expires_at.is_(None), Group.expires_at < func.now()),
+            or_(Group.not_before.is_(None), Group.not_before <= func.now()),
+            exists().where(Study.group_id == Group.id, or_(Study.state.in_(_LIVE), _left_behind())),
+        )
+        .order_by(Group.priority.desc(), Group.created_at, Group.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    if group is None:
+        return None
+    expired = group.expires_at is not None
+    before = {"owner": group.owner, "epoch": group.epoch}
+    group.owner, group.epoch, group.not_before = owner, group.epoch + 1, None
+    group.expires_at = func.now() + datetime.timedelta(seconds=expiry)
+    group.failures += int(expired)
+    session.flush()
+    studies = session.execute(select(Study.id, Study.state).where(Study.group_id == group.id).order_by(Study.id)).all()
+    for study_id, state in studies:
+        if state in _LIVE:
+            if expired:
+                events.append(session, study_id, "lease_lost", before)
+            events.append(session, study_id, "claimed", {"owner": owner, "epoch": group.epoch})
+    return Claim(group.id, group.epoch, owner, [study_id for study_id, _ in studies], group.failures)
+
+
+def _left_behind():
+    unsettled = exists().where(Trial.study_id == Study.id, or_(Trial.outcome.is_(None), Trial.told.is_(False)))
+    return and_(Study.state != State.PAUSED, unsettled)
+
+
+def renew(session: Session, group_id: str, epoch: int, expiry: float) -> Renewal:
+    """Hold the lease for ``expiry`` more seconds. A lease that expired and that nobody took is still the holder's."""
+    row = session.execute(
+        _held(group_id, epoch)
+        .where(Group.expires_at.is_not(None))
+        .values(expires_at=func.now() + datetime.timedelta(seconds=expiry))
+        .returning(Group.max_live)
+    ).one_or_none()
+    return Renewal(alive=row is not None, max_live=row.max_live if row else None)
+
+
+def release(
+    session: Session, group_id: str, epoch: int, *, retry_after: float | None = None, failed: bool = False
+) -> bool:
+    """Give the lease back; the group may be claimed again after ``retry_after`` seconds. False if it was not held.
+
+    ``failed``: the runner ended without having been asked to; it counts among the group's failures in a row.
+    """
+    pause = null() if retry_after is None else func.now() + datetime.timedelta(seconds=retry_after)
+    held = _held(group_id, epoch).where(Group.expires_at.is_not(None))
+    values = {"expires_at": None, "not_before": pause, "failures": Group.failures + int(failed)}
+    return session.execute(held.values(values)).rowcount > 0
+
+
+def guard(session: Session, lease: Lease) -> None:
+    """Hold the lease's row until the transaction ends, so that nobody claims it in between. Raises ``LeaseLost``."""
+    query = select(Group.epoch).where(Group.id == lease.group_id).with_for_update(read=True)
+    if session.execute(query).scalar_one_or_none() != lease.epoch:
+        raise LeaseLost(lease.group_id, lease.epoch)
+
+
+def forget_failures(session: Session, group_id: str, epoch: int) -> None:
+    """A trial has finished: runners that failed before no longer count as failures in a row."""
+    session.execute(_held(group_id, epoch).where(Group.failures > 0).values(failures=0))
+
+
+def _held(group_id: str, epoch: int) -> Update:
+    held = update(Group).where(Group.id == group_id, Group.epoch == epoch)
+    return held.execution_options(synchronize_session=False)
+
+
+# ------------------------------------------------------------------------------------------------------ dispatchers
+
+
+def seen(session: Session, dispatcher_id: str, host: str, pid: int) -> None:
+    """The dispatcher is alive now. Those that nobody saw for a day are forgotten: each start has a name of its own."""
+    session.execute(delete(Dispatcher).where(Dispatcher.seen_at < func.now() - datetime.timedelta(days=1)))
+    now = {"host": host, "pid": pid, "seen_at": func.now()}
+    session.execute(
+        insert(Dispatcher).values(id=dispatcher_id, **now).on_conflict_do_update(index_elements=["id"], set_=now)
+    )
+
+
+def any_seen(session: Session, within: float) -> bool:
+    """Whether any dispatcher was alive in the last ``within`` seconds."""
+    recent = Dispatcher.seen_at > func.now() - datetime.timedelta(seconds=within)
+    return bool(session.execute(select(exists().where(recent))).scalar_one())

@@ -1,0 +1,172 @@
+"""Our tables, in the schema ``mudman``. Optuna keeps its own in the schema ``optuna`` of the same database.
+
+Postgres is the only truth: whatever is not in these rows never happened.
+"""
+
+import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import DateTime
+
+SCHEMA = "mudman"
+OPTUNA_SCHEMA = "optuna"
+
+_NAMES = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# None is SQL's null: with JSON's null beside it, "is null" would find only half of them.
+_JSON = JSONB(none_as_null=True)
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(schema=SCHEMA, naming_convention=_NAMES)
+    type_annotation_map = {datetime.datetime: DateTime(timezone=True), dict[str, Any]: _JSON, list[Any]: _JSON}
+
+
+class Group(Table):
+    """What is leased: one study, or the studies of a comparison that share model, corpora and resources.
+
+    The lease is (owner, epoch, expires_at). The epoch grows with every claim and fences every later write: a runner
+    whose epoch is no longer the row's is refused.
+    """
+
+    __tablename__ = "study_group"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    priority: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None]
+    """Dispatcher that claimed the group last."""
+    epoch: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    expires_at: Mapped[datetime.datetime | None]
+    not_before: Mapped[datetime.datetime | None]
+    """Earliest next claim, after a runner that failed."""
+    failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Runners in a row that ended without finishing a trial."""
+    max_live: Mapped[int | None]
+    """Share given by the dispatcher: trials that the group may run at once."""
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+
+
+class Study(Table):
+    __tablename__ = "study"
+    __table_args__ = (
+        UniqueConstraint("owner", "name"),
+        CheckConstraint(
+            "state in ('queued', 'preparing', 'running', 'paused', 'completed', 'failed', 'cancelled')", name="state"
+        ),
+        Index("ix_study_page", "created_at", "id"),
+        Index("ix_study_group", "group_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """Opaque; also the name of the Optuna study."""
+    group_id: Mapped[str] = mapped_column(ForeignKey(Group.id))
+    owner: Mapped[str]
+    name: Mapped[str]
+    preset: Mapped[str | None]
+    spec: Mapped[dict[str, Any]]
+    spec_version: Mapped[int]
+    spec_hash: Mapped[str]
+    state: Mapped[str] = mapped_column(default="queued")
+    problem: Mapped[dict[str, Any] | None]
+    """Problem document (RFC 9457) of a failed study: what is wrong and the remedy."""
+    preparation: Mapped[dict[str, Any] | None]
+    """``mudman.results.Preparation``."""
+    last_event: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Number of the study's latest event; taken under this row's lock, so that numbers have no gaps."""
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime.datetime | None]
+    finished_at: Mapped[datetime.datetime | None]
+
+
+class Trial(Table):
+    """One attempt at one trial. The row of a finished attempt is committed before Optuna is told."""
+
+    __tablename__ = "trial"
+    __table_args__ = (
+        Index("ix_trial_outcome", "study_id", "outcome"),
+        Index("ix_trial_best", "study_id", text("value desc"), postgresql_where=text("outcome = 'valid'")),
+        # A trial that counts, counts once: no second attempt of an ordinal can.
+        Index(
+            "uq_trial_counts_once",
+            "study_id",
+            "ordinal",
+            unique=True,
+            postgresql_where=text("outcome in ('valid', 'over_retain_budget', 'diverged')"),
+        ),
+    )
+
+    study_id: Mapped[str] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    """Epoch of the lease under which the attempt was started."""
+    optuna_id: Mapped[int | None]
+    """``trial_id`` in Optuna's tables."""
+    hyperparameters: Mapped[dict[str, Any]]
+    outcome: Mapped[str | None]
+    """``mudman.results.Outcome``; null while the attempt runs."""
+    told: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether Optuna has been told."""
+    value: Mapped[float | None]
+    result: Mapped[dict[str, Any] | None]
+    """``mudman.results.TrialResult`` without its log."""
+    log: Mapped[str | None]
+    progress: Mapped[dict[str, Any] | None]
+    """Latest ``mudman.results.Progress`` of a running attempt."""
+    worker: Mapped[dict[str, Any] | None]
+    """Node, process and device that runs it."""
+    started_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime.datetime | None]
+
+
+class Event(Table):
+    """What happened to a study, in order and without gaps."""
+
+    __tablename__ = "event"
+
+    study_id: Mapped[str] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+class IdempotencyKey(Table):
+    __tablename__ = "idempotency_key"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[str]
+    study_id: Mapped[str] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"))
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+
+
+class Dispatcher(Table):
+    """Who claims studies; readiness asks whether one was seen lately."""
+
+    __tablename__ = "dispatcher"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    seen_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity())

@@ -1,0 +1,141 @@
+"""The OpenAPI document is part of the product: valid, complete, and every example true to its schema."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from fastapi.openapi.models import OpenAPI
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from service.app import create_app
+from service.store.settings import Settings
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def document() -> dict:
+    """Made without a database: the document must not need one."""
+    return create_app(Settings(database_url="postgresql:///none?host=/nowhere")).openapi()
+
+
+def operations(document: dict):
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def validator(document: dict, schema: dict) -> Draft202012Validator:
+    """``schema`` refers to the document's components, so they come along."""
+    return Draft202012Validator(schema | {"components": document["components"]})
+
+
+def references(value):
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_is_a_valid_openapi_document(document):
+    validate(document)
+    OpenAPI.model_validate(document)
+    assert document["openapi"].startswith("3.1")
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    for reference in set(references(document)):
+        place = document
+        for part in urlsplit(reference).fragment.removeprefix("/").split("/"):
+            place = place[part]
+
+
+def test_lists_the_contract(document):
+    assert {name for name, _ in operations(document)} == {
+        "POST /studies",
+        "GET /studies",
+        "GET /studies/{study_id}",
+        "GET /studies/{study_id}/best",
+        "GET /studies/{study_id}/trials",
+        "GET /studies/{study_id}/trials/{ordinal}",
+        "POST /studies/{study_id}/cancel",
+        "GET /presets",
+        "GET /presets/{name}",
+        "GET /healthz",
+        "GET /readyz",
+    }
+
+
+def test_every_route_declares_its_problems(document):
+    for name, operation in operations(document):
+        declared = operation["responses"]
+        assert "500" in declared, name
+        for status, response in declared.items():
+            if status[0] in "45" and name != "GET /readyz":
+                assert list(response["content"]) == [PROBLEM], (name, status)
+                assert response["content"][PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
+        if "{study_id}" in name:
+            assert {"404", "503"} <= declared.keys(), name
+    assert {"409", "413", "415", "422", "503"} <= document["paths"]["/studies"]["post"]["responses"].keys()
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_every_answer_and_body_has_examples_that_are_true_to_its_schema(document):
+    checked = 0
+    for name, operation in operations(document):
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        for body in [*bodies, *operation["responses"].values()]:
+            for media_type, content in body["content"].items():
+                examples = [example["value"] for example in content.get("examples", {}).values()]
+                examples += [content["example"]] if "example" in content else []
+                assert examples, (name, media_type)
+                for example in examples:
+                    if isinstance(example, str):
+                        continue  # YAML text: read by the test below
+                    errors = [error.message for error in validator(document, content["schema"]).iter_errors(example)]
+                    assert errors == [], (name, media_type)
+                    checked += 1
+    assert checked > 30
+
+
+def test_the_request_examples_are_accepted(api, document):
+    content = document["paths"]["/studies"]["post"]["requestBody"]["content"]
+    for media_type, described in content.items():
+        for example in described["examples"].values():
+            value = example["value"]
+            sent = (
+                {"content": value, "headers": {"Content-Type": media_type}}
+                if isinstance(value, str)
+                else {"json": value}
+            )
+            answer = api.post("/studies?dry_run=true", **sent)
+            assert answer.status_code == 200, answer.text
+
+
+def test_real_answers_are_true_to_their_schemas(api, document):
+    study = api.post("/studies", json={"preset": "quickstart"}).json()
+    here = f"/studies/{study['id']}"
+    for template, path in (
+        ("/studies", "/studies"),
+        ("/studies/{study_id}", here),
+        ("/studies/{study_id}/trials", f"{here}/trials"),
+        ("/studies/{study_id}/best", f"{here}/best"),
+        ("/presets", "/presets"),
+        ("/presets/{name}", "/presets/quickstart"),
+        ("/healthz", "/healthz"),
+        ("/readyz", "/readyz"),
+    ):
+        answer = api.get(path)
+        described = document["paths"][template]["get"]["responses"][str(answer.status_code)]["content"]
+        schema = described[answer.headers["content-type"]]["schema"]
+        assert [error.message for error in validator(document, schema).iter_errors(answer.json())] == []
+
+
+def test_every_parameter_is_described(document):
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        for parameter in operation.get("parameters", []):
+            assert parameter["schema"], name

@@ -1,0 +1,248 @@
+"""The lease table: one winner, expiry by the database's clock, and no write under an old epoch."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from mudman.results import Outcome, TrialResult
+from mudman.specs import parse
+from service.store import attempts, leases, studies
+from service.store.database import FROZEN, DatabaseUnavailable
+from service.store.leases import Lease, LeaseLost
+from service.store.search import Search, open_storage
+from service.store.states import State
+from service.store.tables import Event, Group, Trial
+
+
+def spec(name: str, priority: int = 0):
+    return parse(
+        {
+            "name": name,
+            "priority": priority,
+            "model": {"id": "simulated"},
+            "forget": {"corpus": "python-functions"},
+            "retain": {"corpus": "wikitext"},
+            "method": {
+                "type": "mudman",
+                "target_modules": ["gate_proj"],
+                "unlearning_rate": {"low": 1e-7, "high": 0.3, "log": True},
+            },
+            "attack": {"rate": 3e-3, "passes": 20},
+            "budget": {"unlearn_passes": 50, "trials": 3},
+        }
+    )
+
+
+@pytest.fixture
+def store(new_database):
+    return new_database()
+
+
+def submit(store, name: str = "study", priority: int = 0) -> str:
+    with store.begin() as session:
+        return studies.create(session, spec(name, priority)).study.id
+
+
+def claim(store, owner: str = "one", expiry: float = 30):
+    with store.begin() as session:
+        return leases.claim(session, owner, expiry)
+
+
+def expire(store) -> None:
+    with store.begin() as session:
+        session.execute(update(Group).values(expires_at=func.now() - text("interval '1 second'")))
+
+
+def kinds(store, study_id: str) -> list[str]:
+    with store.begin() as session:
+        return list(session.scalars(select(Event.kind).where(Event.study_id == study_id).order_by(Event.sequence)))
+
+
+def finish(store, study_id: str, state: State) -> None:
+    with store.begin() as session:
+        studies.change_state(session, study_id, state, event=str(state))
+
+
+def test_of_many_claimers_one_wins_each_group(new_database):
+    store = new_database(pool_size=16)
+    submitted = {submit(store, f"study {number}") for number in range(5)}
+    together = threading.Barrier(16)
+
+    def race(number: int):
+        together.wait()
+        return claim(store, f"owner {number}")
+
+    with ThreadPoolExecutor(16) as pool:
+        won = [c for c in pool.map(race, range(16)) if c]
+    # SKIP LOCKED may leave a loser empty-handed that raced for the same first row: it looks again.
+    while another := claim(store, "late"):
+        won.append(another)
+    assert sorted(study_id for c in won for study_id in c.study_ids) == sorted(submitted)
+    assert {c.epoch for c in won} == {1}
+
+
+def test_a_claim_says_so_and_excludes_others(store):
+    study_id = submit(store)
+    mine = claim(store)
+    assert (mine.epoch, mine.owner, mine.study_ids, mine.failures) == (1, "one", [study_id], 0)
+    assert claim(store, "two") is None
+    assert kinds(store, study_id) == ["created", "claimed"]
+
+
+def test_the_most_urgent_group_goes_first(store):
+    submit(store, "ordinary")
+    urgent = submit(store, "urgent", priority=5)
+    assert claim(store).study_ids == [urgent]
+
+
+def test_an_expired_lease_is_taken_over_and_the_old_holder_refused(store):
+    study_id = submit(store)
+    old = claim(store)
+    finish(store, study_id, State.PREPARING)
+    expire(store)
+    new = claim(store, "two")
+    assert (new.epoch, new.failures) == (2, 1)
+    assert kinds(store, study_id)[-2:] == ["lease_lost", "claimed"]
+    with store.begin() as session:
+        assert not leases.renew(session, old.group_id, old.epoch, 30).alive
+        assert leases.renew(session, new.group_id, new.epoch, 30).alive
+        assert not leases.release(session, old.group_id, old.epoch)
+    with pytest.raises(LeaseLost), store.begin() as session:
+        leases.guard(session, old)
+
+
+def test_an_expired_lease_that_nobody_took_goes_on(store):
+    submit(store)
+    mine = claim(store)
+    expire(store)
+    with store.begin() as session:
+        assert leases.renew(session, mine.group_id, mine.epoch, 30).alive
+    assert claim(store, "two") is None
+
+
+def test_a_released_group_waits_for_its_back_off(store):
+    submit(store)
+    mine = claim(store)
+    with store.begin() as session:
+        assert leases.release(session, mine.group_id, mine.epoch, retry_after=60, failed=True)
+        assert not leases.renew(session, mine.group_id, mine.epoch, 30).alive, "a lease given back is not held"
+    assert claim(store) is None
+    with store.begin() as session:
+        session.execute(update(Group).values(not_before=func.now()))
+    assert claim(store).failures == 1
+
+
+def test_a_finished_study_is_claimed_only_for_what_was_left_behind(store):
+    study_id = submit(store)
+    mine = claim(store)
+    with store.begin() as session:
+        attempts.start(session, mine, study_id, 0, 1, {"unlearning_rate": 0.1}, 1)
+    finish(store, study_id, State.CANCELLED)
+    expire(store)
+    again = claim(store)
+    assert again is not None, "an attempt without an end is work"
+    with store.begin() as session:
+        attempts.record(session, again, study_id, 0, 1, TrialResult(outcome=Outcome.CANCELLED))
+        attempts.mark_told(session, again, study_id, 0, 1)
+        leases.release(session, again.group_id, again.epoch)
+    assert claim(store) is None
+
+
+def test_nothing_is_written_under_an_old_epoch(store):
+    study_id = submit(store)
+    old = claim(store)
+    storage = open_storage(store.url, old)
+    search = Search(storage, old, study_id, spec("study"))
+    optuna_id = search.insert(0, 1, {"unlearning_rate": 0.1}, ())
+    with store.begin() as session:
+        attempts.start(session, old, study_id, 0, 1, {"unlearning_rate": 0.1}, optuna_id)
+    expire(store)
+    new = claim(store, "two")
+    valid = TrialResult(outcome=Outcome.VALID, value=3.0)
+    for write in (
+        lambda session: attempts.start(session, old, study_id, 1, 1, {}, 2),
+        lambda session: attempts.progress(session, old, study_id, 0, 1, {"phase": "unlearn"}, None),
+        lambda session: attempts.record(session, old, study_id, 0, 1, valid),
+        lambda session: attempts.mark_told(session, old, study_id, 0, 1),
+    ):
+        with pytest.raises(LeaseLost), store.begin() as session:
+            write(session)
+    with pytest.raises(LeaseLost):
+        search.tell(optuna_id, attempts.Ending.of(valid))
+    with pytest.raises(LeaseLost):
+        search.insert(1, 1, {"unlearning_rate": 0.2}, ())
+    storage.engine.dispose()
+    with store.begin() as session:
+        row = session.scalars(select(Trial)).one()
+        assert (row.outcome, row.progress, row.told) == (None, None, False)
+        assert attempts.record(session, new, study_id, 0, 1, valid)
+
+
+def test_the_first_end_of_an_attempt_stands(store):
+    study_id = submit(store)
+    mine = claim(store)
+    with store.begin() as session:
+        attempts.start(session, mine, study_id, 0, 1, {}, 1)
+        attempts.start(session, mine, study_id, 0, 1, {}, 1)  # repeated after a lost connection
+        assert attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.LOST))
+        assert not attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.VALID, value=1.0))
+        assert session.scalars(select(Trial.outcome)).all() == ["lost"]
+    assert kinds(store, study_id)[-2:] == ["trial_started", "trial_finished"]
+
+
+def test_a_verdict_ends_the_count_of_failures_and_a_loss_does_not(store):
+    study_id = submit(store)
+    mine = claim(store)
+    with store.begin() as session:
+        session.execute(update(Group).values(failures=3))
+        for ordinal, outcome, failures in ((0, Outcome.LOST, 3), (1, Outcome.ERROR, 0)):
+            attempts.start(session, mine, study_id, ordinal, 1, {}, ordinal)
+            attempts.record(session, mine, study_id, ordinal, 1, TrialResult(outcome=outcome))
+            assert session.scalars(select(Group.failures)).one() == failures
+
+
+def test_logs_that_postgres_cannot_hold_are_cleaned(store):
+    study_id = submit(store)
+    mine = claim(store)
+    with store.begin() as session:
+        attempts.start(session, mine, study_id, 0, 1, {}, 1)
+        result = TrialResult(outcome=Outcome.ERROR, log="a\x00b\udcffc \\u0000 ünï")
+        attempts.record(session, mine, study_id, 0, 1, result)
+        assert session.scalars(select(Trial.log)).one() == "ab?c \\u0000 ünï"
+
+
+def test_a_dispatcher_is_seen(store):
+    with store.begin() as session:
+        assert not leases.any_seen(session, 60)
+        leases.seen(session, "one", "host", 1)
+    with store.begin() as session:
+        leases.seen(session, "one", "host", 2)
+        assert leases.any_seen(session, 60)
+        assert not leases.any_seen(session, 0)
+
+
+def test_a_holder_that_froze_inside_a_transaction_does_not_keep_its_lease(store):
+    """Stopped, or cut off, between two statements: its locks end with its session, which the server ends."""
+    submit(store)
+    old = claim(store)
+    expire(store)
+    with pytest.raises(DatabaseUnavailable), store.begin() as session:
+        session.execute(text("set local idle_in_transaction_session_timeout = '300ms'"))
+        leases.guard(session, old)
+        assert claim(store, "two") is None, "the row is locked"
+        time.sleep(0.6)
+        assert claim(store, "two").epoch == 2
+        leases.guard(session, old)
+
+
+def test_every_connection_ends_when_it_freezes(store):
+    with store.begin() as session:
+        ours = session.scalars(text("show idle_in_transaction_session_timeout")).one()
+    storage = open_storage(store.url, Lease("gr", 1))
+    with storage.engine.connect() as connection:
+        optunas = connection.exec_driver_sql("show idle_in_transaction_session_timeout").scalar_one()
+    storage.engine.dispose()
+    assert ours == optunas == FROZEN
