@@ -18,6 +18,7 @@ from mudman.evals.loss import mean_loss
 from mudman.faults import SpecError
 from mudman.losses import cross_entropy
 from mudman.methods import METHODS
+from mudman.modes import in_mode
 from mudman.passes import Passes
 from mudman.results import Curve, Point
 from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
@@ -227,21 +228,21 @@ class _Schedule:
 
 @contextmanager
 def _trainable(model: nn.Module, weights: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Training mode, with gradients for ``weights`` alone; both are put back afterwards."""
+    """Training mode, with gradients for ``weights`` alone; afterwards all is as the caller had it."""
     parameters = list(model.parameters())
-    flags, mode = [parameter.requires_grad for parameter in parameters], model.training
+    before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
     model.requires_grad_(False)
     for weight in weights:
         weight.requires_grad_(True)
-    model.train()
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), in_mode(model, training=True):
             yield
     finally:
-        model.train(mode)
-        for parameter, flag in zip(parameters, flags, strict=True):
+        for parameter, flag, gradient in before:
             parameter.requires_grad_(flag)
-            parameter.grad = None
+            parameter.grad = gradient
 
 
 def _batches(batches: Iterable[Tensor], name: str, model: nn.Module) -> Iterator[Tensor]:

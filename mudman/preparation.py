@@ -5,9 +5,7 @@ import time
 from importlib.metadata import version
 
 from mudman import simulation
-from mudman.bench import bench_for
 from mudman.faults import SpecError
-from mudman.modules import matching_weights
 from mudman.results import Outcome, Preparation, TrialResult
 from mudman.specs import NoUnlearning, StudySpec
 from mudman.trial import run_trial
@@ -21,6 +19,10 @@ def prepare(spec: StudySpec) -> Preparation:
     """
     if spec.model.id == simulation.MODEL_ID:
         return _simulated(spec)
+    # torch is loaded only where a real model is prepared: it takes seconds, and simulated studies are many.
+    from mudman.bench import bench_for
+    from mudman.modules import matching_weights
+
     started = time.monotonic()
     bench = bench_for(spec)
     matched = {} if isinstance(spec.method, NoUnlearning) else matching_weights(bench.model, spec.method.target_modules)

@@ -170,7 +170,7 @@ BAD = [
     ({"forget": "python-functions"}, ["forget"], "mapping"),
     (
         {"budget": {"unlearn_passes": 11, "trials": 0}, "attack.passes": 3, "method.mask": "sing", "colour": "red"},
-        ["attack.passes", "budget.trials", "colour", "method.mask"],
+        ["attack.passes", "budget.trials", "budget.unlearn_passes", "colour", "method.mask"],
         "take 2 or 4",
     ),
     (

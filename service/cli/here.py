@@ -1,0 +1,87 @@
+"""Commands that need no server: those that start programs of ours, and what is known on this machine."""
+
+import os
+import sys
+from importlib import resources
+from typing import Annotated, NoReturn
+
+import typer
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""Options and --help belong to the program that is started."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("demo", context_settings=_PASS_ON, help="Run the quickstart study here, from nothing to its result.")(
+        demo
+    )
+    app.command("up", context_settings=_PASS_ON, help="Run the whole system here until Ctrl-C.")(up)
+    app.command("trial", context_settings=_PASS_ON, help="Run one trial of a study here, without any service.")(trial)
+    app.command("presets")(presets)
+    app.command("config")(config)
+
+
+def demo(context: typer.Context) -> None:
+    _become("workers", "demo", *context.args)
+
+
+def up(context: typer.Context) -> None:
+    _become("workers", "up", *context.args)
+
+
+def trial(context: typer.Context) -> None:
+    _become("mudman", "trial", *context.args)
+
+
+def _become(module: str, *arguments: str) -> NoReturn:
+    """Replace this process: signals and exit code are then the program's own."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Print this preset's whole spec.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the packaged studies, or print one."""
+    from mudman import presets as packaged
+    from mudman.specs import parse
+    from service.cli import display
+
+    if name is not None:
+        document = packaged.load(name)
+        if as_json:
+            display.as_json(document)
+        else:  # as it is packaged, comments and all: the best start for a spec of one's own
+            sys.stdout.write(resources.files(packaged).joinpath(f"{name}.yaml").read_text("utf-8"))
+        return
+    specs = {preset: parse(packaged.load(preset)) for preset in packaged.names()}
+    rows = [
+        {
+            "name": preset,
+            "model": spec.model.id,
+            "method": spec.method.type,
+            "forget": spec.forget.corpus,
+            "retain": spec.retain.corpus,
+            "trials": spec.budget.trials,
+        }
+        for preset, spec in specs.items()
+    ]
+    display.rows(rows, as_json)
+
+
+def config(as_json: AsJson = False) -> None:
+    """Print every setting with its value and where it came from."""
+    from service.cli import display
+    from service.store.settings import PREFIX, Settings
+
+    settings = Settings()
+    values = settings.model_dump(mode="json")
+    rows = [
+        {"setting": name, "value": values[name], "origin": origin, "variable": f"{PREFIX}{name.upper()}"}
+        for name, origin in settings.origins().items()
+    ]
+    display.rows(rows, as_json)

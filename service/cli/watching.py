@@ -1,0 +1,111 @@
+"""Follow a study while it runs: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from service.client import Client
+
+Document = Mapping[str, Any]
+FINISHED = {"completed", "failed", "cancelled"}
+_INTERVAL = 1.0
+
+
+def follow(
+    client: Client,
+    study_id: str,
+    console: Console,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Show progress until the study is finished; returns its last view. ``check`` is called every second."""
+    view = _Bar(console) if console.is_terminal else _Lines(console)
+    with view:
+        while True:
+            study = client.study(study_id)
+            view.show(study)
+            if study["state"] in FINISHED:
+                return study
+            check()
+            time.sleep(_INTERVAL)
+
+
+def summary(study: Document) -> str:
+    """``running · 3/10 trials · 2 valid, 1 diverged · best 3.4121 nats/token · about 40 s left``."""
+    progress = study["progress"]
+    parts = [study["state"], f"{progress['trials']}/{progress['budget']} trials"]
+    if progress["outcomes"]:
+        parts.append(
+            ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in sorted(progress["outcomes"].items()))
+        )
+    if progress["best_value"] is not None:
+        parts.append(f"best {progress['best_value']:.4f} nats/token")
+    if progress["eta_seconds"] and study["state"] not in FINISHED:
+        parts.append(f"about {duration(progress['eta_seconds'])} left")
+    return " · ".join(parts)
+
+
+def outcomes(counts: Mapping[str, int]) -> str:
+    """``2 valid, 1 over retain budget``."""
+    return ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(counts.items()))
+
+
+def running(study: Document) -> list[str]:
+    """One line for each trial that runs now."""
+    lines = []
+    for trial in study["progress"]["live"]:
+        name = f"trial {trial['ordinal']}" + (f" (attempt {trial['attempt']})" if trial["attempt"] > 1 else "")
+        doing = {"unlearn": "unlearning", "relearn": "under attack"}.get(trial["phase"], "starting")
+        lines.append(f"{name}: {doing}" + (f", pass {trial['passes']} of {trial['of']}" if trial["of"] else ""))
+    if not lines and study["state"] == "preparing":
+        lines.append("measuring the untouched model, and attacking it")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class _Bar:
+    def __init__(self, console: Console):
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> None:
+        self._live.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+
+    def show(self, study: Document) -> None:
+        progress = study["progress"]
+        head = Table.grid(padding=(0, 1))
+        head.add_row(Text(study["name"], "bold"), ProgressBar(progress["budget"], progress["trials"], width=40))
+        self._live.update(Group(head, Text(summary(study)), *(Text(f"  {line}", "dim") for line in running(study))))
+
+
+class _Lines:
+    """A line where something changed: for logs and pipes."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._last: tuple | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def show(self, study: Document) -> None:
+        progress = study["progress"]
+        now = (study["state"], progress["trials"], sorted(progress["outcomes"].items()))
+        if now != self._last:
+            self._last = now
+            self._console.print(f"{study['name']}: {summary(study)}", markup=False, highlight=False, soft_wrap=True)

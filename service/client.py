@@ -1,0 +1,159 @@
+"""Client of the REST API: synchronous, small, with errors that a person can act on."""
+
+import ipaddress
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from mudman.faults import MudmanError
+
+Document = dict[str, Any]
+"""A JSON object of the API; its fields are described by the API's own OpenAPI document."""
+
+_AGAIN = {502, 503, 504}
+_PAUSES = (0.2, 0.5, 1.0, 2.0)
+
+
+class Unreachable(MudmanError):
+    """Nothing answers at the address, or what answers is no mudman API."""
+
+
+class Refused(MudmanError):
+    """The API answered with a problem document (RFC 9457)."""
+
+    def __init__(self, status: int, problem: Document):
+        self.status = status
+        self.problem = problem
+        lines = [str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")]
+        for fault in problem.get("errors") or []:
+            lines.append(
+                f"{fault.get('path') or 'the document'}: {fault.get('detail')}. Remedy: {fault.get('remedy')}."
+            )
+        super().__init__("\n".join(lines))
+
+
+class Client:
+    """``patience``: seconds for which requests that may be repeated are tried again while nothing answers."""
+
+    def __init__(self, url: str, *, timeout: float = 30.0, patience: float = 1.0):
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Unreachable(f"{url!r} is no address. Remedy: give one such as http://127.0.0.1:8080")
+        self.patience = patience
+        # A proxy of the environment cannot reach the loopback of this machine.
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not _is_loopback(parts.hostname))
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._http.close()
+
+    def submit(
+        self,
+        document: Document | str,
+        *,
+        media_type: str = "application/yaml",
+        dry_run: bool = False,
+        key: str | None = None,
+    ) -> Document:
+        """Post a spec, or ``{"preset": …, "overrides": …}``; a string goes as it stands, as ``media_type``.
+
+        Answers the study, or with ``dry_run`` what it would be. Safe to repeat: ``key`` makes it the same request.
+        """
+        if not isinstance(document, str):
+            document, media_type = json.dumps(document), "application/json"
+        headers = {"Content-Type": media_type, "Idempotency-Key": key or str(uuid.uuid4())}
+        parameters = {"dry_run": "true"} if dry_run else {}
+        return self._ask("POST", "/studies", repeat=True, content=document.encode(), headers=headers, params=parameters)
+
+    def studies(self, **filters: Any) -> Iterator[Document]:
+        """Every study that matches, newest first."""
+        return self._pages("/studies", filters)
+
+    def study(self, study_id: str) -> Document:
+        return self._ask("GET", f"/studies/{_part(study_id)}", repeat=True)
+
+    def best(self, study_id: str) -> Document:
+        return self._ask("GET", f"/studies/{_part(study_id)}/best", repeat=True)
+
+    def trials(self, study_id: str, **filters: Any) -> Iterator[Document]:
+        return self._pages(f"/studies/{_part(study_id)}/trials", filters)
+
+    def trial(self, study_id: str, ordinal: int) -> Document:
+        return self._ask("GET", f"/studies/{_part(study_id)}/trials/{ordinal}", repeat=True)
+
+    def cancel(self, study_id: str) -> Document:
+        return self._ask("POST", f"/studies/{_part(study_id)}/cancel")
+
+    def presets(self) -> list[Document]:
+        answer = self._ask("GET", "/presets", repeat=True)
+        return answer["items"] if isinstance(answer, dict) else answer
+
+    def _pages(self, path: str, filters: Document) -> Iterator[Document]:
+        wanted = {name: value for name, value in filters.items() if value is not None}
+        cursor: str | None = None
+        while True:
+            page = self._ask("GET", path, params=wanted | ({"cursor": cursor} if cursor else {}), repeat=True)
+            yield from page["items"]
+            if (cursor := page.get("next")) is None:
+                return
+
+    def _ask(self, method: str, path: str, *, repeat: bool = False, **request: Any) -> Any:
+        """``repeat``: the request changes nothing, or nothing more the second time."""
+        deadline = time.monotonic() + self.patience
+        for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
+            last = not repeat or time.monotonic() + pause > deadline
+            try:
+                answer = self._http.request(method, path, **request)
+            except httpx.HTTPError as error:
+                if last:
+                    raise self._unreachable(error) from error
+            else:
+                if answer.status_code not in _AGAIN or last:
+                    return self._read(answer)
+            time.sleep(pause)
+        return None
+
+    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
+        if isinstance(error, httpx.ConnectError):
+            return Unreachable(
+                f"nothing listens at {self.url}. Remedy: start it with `mudman up`, "
+                "or name another address with --url or MUDMAN_URL"
+            )
+        return Unreachable(
+            f"{self.url} does not answer ({type(error).__name__}: {error}). Remedy: look at its logs, then try again"
+        )
+
+    def _read(self, answer: httpx.Response) -> Any:
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        if answer.is_success and body is not None:
+            return body
+        if isinstance(body, dict) and "title" in body:
+            raise Refused(answer.status_code, body)
+        raise Unreachable(
+            f"{self.url} answers, but is no mudman API (HTTP status {answer.status_code}). "
+            "Remedy: name the right address with --url or MUDMAN_URL"
+        )
+
+
+def _part(value: str) -> str:
+    """As one part of a path: an id with a slash in it asks for no other resource."""
+    return quote(value, safe="") or "%20"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

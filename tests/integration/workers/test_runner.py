@@ -1,0 +1,101 @@
+"""Studies of simulated trials from queue to end: real dispatcher, runner, Ray and Postgres."""
+
+import optuna
+import psutil
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from service.store import studies
+from service.store.database import optuna_url
+from service.store.states import State
+
+
+def optuna_trials(site, study_id: str) -> list[optuna.trial.FrozenTrial]:
+    """What anybody with plain Optuna reads."""
+    storage = RDBStorage(optuna_url(site.database.url))
+    try:
+        return optuna.load_study(study_name=study_id, storage=storage).trials
+    finally:
+        storage.engine.dispose()
+
+
+def test_studies_run_to_their_ends(site):
+    """One to its budget, two into failures of different kinds, one until it is cancelled."""
+    completed = site.submit(name="completes", trials=12, outcome="mixed", max_concurrent=2)
+    failed = site.submit(name="fails", trials=3, outcome="error")
+    unfit = site.submit(name="does not fit", model="./no-such-folder")
+    site.dispatch()
+    site.until_state(completed, "completed")
+    site.until_state(failed, "failed")
+    site.until_state(unfit, "failed")
+    assert_complete(site, completed)
+    assert_failed(site, failed)
+    assert_unfit(site, unfit)
+
+    cancelled = site.submit(name="is cancelled", trials=100, seconds=10.0, max_concurrent=2)
+    worker = site.until("a trial runs", lambda: site.worker_of(cancelled))
+    site.change_state(cancelled, State.CANCELLED)
+    site.until("no trial runs", lambda: all(row.outcome for row in site.trials(cancelled)), 5)
+    site.until("the worker is free", lambda: not psutil.pid_exists(worker), 5)
+    assert {row.outcome for row in site.trials(cancelled)} == {"cancelled"}
+    site.until("the lease is given back", lambda: site.group(cancelled).expires_at is None, 10)
+    assert site.state(cancelled) == "cancelled"
+    assert {trial.state for trial in optuna_trials(site, cancelled)} == {TrialState.FAIL}
+
+
+def assert_failed(site, study_id: str) -> None:
+    """More than twenty trials ended in an error: the study says so and stops."""
+    rows = site.trials(study_id)
+    assert [row.ordinal for row in rows] == list(range(21))
+    assert {row.outcome for row in rows} == {"error"}
+    assert all(row.result["fault"]["type"] == "SimulatedFault" for row in rows)
+    with site.database.begin() as session:
+        problem = studies.get(session, study_id).problem
+    assert problem["type"] == "urn:mudman:problem:too-many-failed-trials"
+    assert "21 trials" in problem["detail"]
+    reasons = {trial.user_attrs["end_reason"] for trial in optuna_trials(site, study_id)}
+    assert reasons == {"error: SimulatedFault: asked for"}
+
+
+def assert_unfit(site, study_id: str) -> None:
+    """What only a worker can know is found before the first trial, and told like a fault seen at the door."""
+    assert site.trials(study_id) == []
+    with site.database.begin() as session:
+        problem = studies.get(session, study_id).problem
+    assert problem["type"] == "urn:mudman:problem:unfit-spec"
+    [fault] = problem["errors"]
+    assert (fault["path"], fault["pointer"]) == ("model.id", "/model/id")
+    assert fault["remedy"]
+
+
+def assert_complete(site, study_id: str) -> None:
+    """The budget is met, the best is what the rows say, and Optuna tells the same story."""
+    rows = site.trials(study_id)
+    assert [row.ordinal for row in rows] == list(range(12))
+    assert all(row.told and row.outcome in ("valid", "over_retain_budget", "diverged") for row in rows)
+    assert {row.outcome for row in rows} > {"valid"}, "a mixed study has more than valid trials"
+    with site.database.begin() as session:
+        best = studies.best(session, study_id)
+    assert best.value == max(row.value for row in rows if row.outcome == "valid")
+
+    seen = {trial._trial_id: trial for trial in optuna_trials(site, study_id)}
+    assert seen.keys() == {row.optuna_id for row in rows}
+    for row in rows:
+        trial = seen[row.optuna_id]
+        assert trial.params == row.hyperparameters
+        assert trial.user_attrs["ordinal"] == row.ordinal
+        assert trial.state == (TrialState.COMPLETE if row.outcome == "valid" else TrialState.PRUNED)
+        assert trial.value == row.value
+        assert trial.constraints == {"retain_budget": row.result["violation"]}
+        assert row.outcome == "valid" or trial.user_attrs["end_reason"] == row.outcome
+
+    site.until("the lease is given back", lambda: site.group(study_id).expires_at is None, 10)
+    kinds = [event.kind for event in site.events(study_id)]
+    assert [kind for kind in kinds if not kind.startswith("trial_")] == [
+        "created",
+        "claimed",
+        "preparing",
+        "running",
+        "completed",
+    ]
+    assert kinds.count("trial_started") == kinds.count("trial_finished") == 12

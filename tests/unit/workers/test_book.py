@@ -1,0 +1,121 @@
+"""The bookkeeping of one study: what counts, what runs again, and when it is over."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mudman.results import Outcome
+from mudman.specs import parse
+from service.store.attempts import Ending, Record
+from workers.book import ATTEMPTS, Attempt, Book
+
+
+def spec(trials: int):
+    return parse(
+        {
+            "name": "study",
+            "model": {"id": "simulated"},
+            "forget": {"corpus": "python-functions"},
+            "retain": {"corpus": "wikitext"},
+            "method": {"type": "none"},
+            "attack": {"rate": 3e-3, "passes": 20},
+            "budget": {"unlearn_passes": 0, "trials": trials},
+        }
+    )
+
+
+def attempt(ordinal: int, number: int = 1) -> Attempt:
+    return Attempt("study", ordinal, number, {"rate": 0.1 * ordinal})
+
+
+def run(book: Book, one: Attempt, outcome: Outcome) -> bool:
+    book.start(one)
+    return book.end(one, outcome)
+
+
+def test_only_what_may_still_count_is_asked():
+    book = Book("study", spec(2))
+    assert book.may_ask()
+    book.start(attempt(0))
+    assert book.may_ask()
+    book.start(attempt(1))
+    assert not book.may_ask(), "both that are open may count"
+    assert book.end(attempt(0), Outcome.OUT_OF_MEMORY)
+    assert book.may_ask(), "one of them did not"
+    assert not book.complete
+    book.end(attempt(1), Outcome.DIVERGED)
+    assert run(book, attempt(2), Outcome.VALID)
+    assert book.complete
+    assert not book.may_ask()
+
+
+def test_a_lost_attempt_runs_again_as_it_was_until_it_is_given_up():
+    book = Book("study", spec(1))
+    current = attempt(0)
+    for number in range(1, ATTEMPTS):
+        assert not run(book, current, Outcome.LOST)
+        assert not book.may_ask(), "the ordinal still stands for the one trial that is needed"
+        current = book.again.popleft()
+        assert (current.ordinal, current.attempt) == (0, number + 1)
+        assert current.hyperparameters == attempt(0).hyperparameters
+    assert run(book, current, Outcome.LOST)
+    assert (book.wasted, len(book.again), book.may_ask()) == (1, 0, True)
+
+
+def test_attempts_cancelled_on_request_are_never_given_up():
+    book = Book("study", spec(1))
+    current = attempt(0)
+    for _ in range(5 * ATTEMPTS):
+        assert not run(book, current, Outcome.CANCELLED)
+        current = book.again.popleft()
+    assert run(book, current, Outcome.VALID)
+
+
+def test_a_study_may_waste_twenty_or_half_its_budget():
+    for trials, most in ((3, 20), (40, 20), (100, 50)):
+        book = Book("study", spec(trials))
+        for ordinal in range(most):
+            run(book, attempt(ordinal), Outcome.ERROR)
+        assert not book.hopeless
+        run(book, attempt(most), Outcome.ERROR)
+        assert book.hopeless
+
+
+def test_a_row_without_an_end_is_open():
+    rows = [
+        Record(0, 1, 10, {"rate": 0.5}, True, Ending(Outcome.VALID, 3.0)),
+        Record(1, 1, 11, {"rate": 0.6}, True, Ending(Outcome.LOST)),
+        Record(1, 2, 12, {"rate": 0.6}, False, None),
+    ]
+    book = Book.of("study", spec(3), rows)
+    assert (book.counted, list(book.again)) == (1, [])
+    assert book.open == {1: Attempt("study", 1, 2, {"rate": 0.6}, 12)}
+
+
+@given(st.data(), st.integers(1, 6), st.integers(1, 4))
+def test_a_book_rebuilt_from_its_rows_is_the_same_book(data, trials, places):
+    """Play any search, any places, any outcomes; at every moment the rows alone give back the same book."""
+    book, rows, asked = Book("study", spec(trials)), {}, 0
+    for _ in range(25):
+        startable = len(book.open) < places and (book.again or book.may_ask())
+        endable = sorted(book.open)
+        if startable and (not endable or data.draw(st.booleans())):
+            one = book.again.popleft() if book.again else attempt(asked)
+            asked = max(asked, one.ordinal + 1)
+            book.start(one)
+            rows[one.ordinal, one.attempt] = Record(one.ordinal, one.attempt, None, one.hyperparameters, False, None)
+        elif endable:
+            one = book.open[data.draw(st.sampled_from(endable))]
+            outcome = data.draw(st.sampled_from(Outcome))
+            book.end(one, outcome)
+            rows[one.ordinal, one.attempt] = Record(
+                one.ordinal, one.attempt, None, one.hyperparameters, True, Ending(outcome)
+            )
+        rebuilt = Book.of("study", spec(trials), [rows[key] for key in sorted(rows)])
+        assert rebuilt.open == book.open
+        assert (rebuilt.counted, rebuilt.wasted, rebuilt.losses) == (book.counted, book.wasted, book.losses)
+        assert {a.ordinal: a for a in rebuilt.again} == {a.ordinal: a for a in book.again}
+        assert book.counted <= trials
+        # Ordinals have no gaps, and none counts twice.
+        assert {ordinal for ordinal, _ in rows} == set(range(asked))
+        counted = [key[0] for key, row in rows.items() if row.ending and row.ending.outcome.counts]
+        assert len(counted) == len(set(counted)) == book.counted

@@ -1,0 +1,133 @@
+"""A trial on a worker node: Tune's class interface around ``mudman.run_trial``.
+
+The process is reused from trial to trial, so that the core's caches (model, snapshot, tokens) stay warm. Nothing is
+ever raised here: Tune would kill the process, and the caches with it. Errors are results.
+"""
+
+import logging
+import os
+import platform
+import threading
+import traceback
+from typing import Any
+
+import ray
+from ray.tune import Trainable
+
+from mudman import run_trial
+from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, TrialResult
+from workers.orders import Order, Word, versions
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 0.8
+"""Seconds after which ``step`` returns at the latest: Tune delivers a stop order between two steps."""
+PATIENCE = 10.0
+"""Seconds that a trial has to obey a stop order; then its process ends."""
+STUCK = 70
+"""Exit status of a process whose trial did not obey."""
+
+ORDER = "order"
+"""Key of the configuration that Tune hands over: an ``Order`` as JSON."""
+WORD = "word"
+"""Key of the reported result: a ``Word`` as JSON."""
+
+
+class TrialActor(Trainable):
+    def setup(self, config: dict[str, Any]) -> None:
+        self._trial = RunningTrial(config[ORDER])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._trial.end()
+        self._trial = RunningTrial(new_config[ORDER])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        # The first word comes at once: it says where the trial runs.
+        word = self._trial.word(timeout=HEARTBEAT if self.iteration else 0)
+        return {WORD: word.model_dump_json(), "done": word.result is not None}
+
+    def cleanup(self) -> None:
+        self._trial.end()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """There is none: a lost trial starts again from its seeds. Without this method Tune would not reuse actors."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        pass
+
+
+class RunningTrial:
+    """One trial in a thread of its own, watched from the actor's."""
+
+    def __init__(self, order: str):
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._latest: Progress | None = None
+        self._points: dict[str, list[Point]] = {"unlearn": [], "relearn": []}
+        self._result: TrialResult | None = None
+        self._thread = threading.Thread(target=self._run, args=(order,), name="trial", daemon=True)
+        self._thread.start()
+
+    def word(self, timeout: float) -> Word:
+        """What there is to say: at once when the trial has ended, after ``timeout`` seconds otherwise."""
+        self._ended.wait(timeout)
+        with self._lock:
+            result = self._result.model_dump(mode="json") if self._result else None
+            return Word(worker=_whereabouts(), progress=self._progress(), result=result)
+
+    def end(self) -> None:
+        """Stop the trial between two passes. One that does not obey takes the whole process with it."""
+        self._stop.set()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            log.error("the trial did not stop within %g s: this process ends", PATIENCE)
+            os._exit(STUCK)
+
+    def _run(self, order: str) -> None:
+        try:
+            result = _result(order, self._report)
+        except BaseException as error:  # noqa: BLE001 - whatever is raised in a trial is the trial's result
+            out_of_memory = isinstance(error, MemoryError)
+            fault = Fault(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+            result = TrialResult(outcome=Outcome.OUT_OF_MEMORY if out_of_memory else Outcome.ERROR, fault=fault)
+        with self._lock:
+            self._result = result
+        self._ended.set()
+
+    def _report(self, progress: Progress) -> Decision:
+        with self._lock:
+            self._latest = progress
+            if progress.point:
+                self._points[progress.phase].append(progress.point)
+        return Decision.STOP if self._stop.is_set() else Decision.CONTINUE
+
+    def _progress(self) -> dict[str, Any] | None:
+        if self._latest is None:
+            return None
+        return {
+            "phase": self._latest.phase,
+            "passes": self._latest.passes,
+            "of": self._latest.of,
+            "unlearning": Curve.of(self._points["unlearn"]).model_dump(mode="json"),
+            "relearning": Curve.of(self._points["relearn"]).model_dump(mode="json"),
+        }
+
+
+def _result(order_json: str, report) -> TrialResult:
+    order = Order.model_validate_json(order_json)
+    if order.versions != versions():
+        message = f"the runner has {order.versions}, this worker has {versions()}. Remedy: give both the same image"
+        return TrialResult(outcome=Outcome.ERROR, fault=Fault(type="VersionMismatch", message=message))
+    return run_trial(order.spec, order.hyperparameters, report)
+
+
+def _whereabouts() -> dict[str, Any]:
+    cards = os.environ.get("CUDA_VISIBLE_DEVICES", "") if ray.get_gpu_ids() else ""
+    return {
+        "node": ray.util.get_node_ip_address(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "device": f"cuda:{cards}" if cards else "cpu",
+    }

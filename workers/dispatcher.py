@@ -1,0 +1,180 @@
+"""A dispatcher: claims groups that have work and keeps a runner for each. Knows Postgres only.
+
+``python -m workers dispatcher``. Ray ends its driver's process when the head dies, so there is none in here. Runners
+have sessions of their own: when a dispatcher is killed they go on, and leases decide who may claim their groups.
+"""
+
+import argparse
+import logging
+import os
+import platform
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.store import events, leases, studies
+from service.store.database import Database, DatabaseUnavailable
+from service.store.leases import Claim
+from service.store.settings import Settings
+from service.store.states import FINISHED, State
+from service.store.tables import Event, Group, Study
+from workers import lifeline, problems
+from workers.database_url import handed_over
+from workers.keeper import LEASE_LOST
+from workers.logs import configure_logging
+
+log = logging.getLogger(__name__)
+
+START_UP = 30.0
+"""Seconds beyond the lease's expiry that a new runner has until its first renewal: imports, on a busy machine."""
+MOST_RUNNERS = 16
+"""Runners that one dispatcher keeps at a time; each takes some 300 MB."""
+MOST_FAILURES = 5
+"""Runners in a row that may end without finishing a trial."""
+LONGEST_PAUSE = 60.0
+"""Seconds until a group whose runner failed is claimed again, at most; the first time one second."""
+PATIENCE = 25.0
+"""Seconds that runners have to stop their trials when the dispatcher is asked to end."""
+
+
+@dataclass
+class Dispatcher:
+    settings: Settings
+    database: Database
+    id: str
+    environment: dict[str, str]
+    """Of the runners: names the file that holds the database URL, never the URL."""
+    runners: list[tuple[Claim, subprocess.Popen]] = field(default_factory=list)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set; then every runner is asked to end and waited for."""
+        log.info("dispatcher %s looks for work", self.id)
+        while not stop.is_set():
+            try:
+                self.turn()
+            except DatabaseUnavailable as error:
+                log.warning("%s", error)
+            stop.wait(self.settings.dispatcher_poll)
+        self.end_runners()
+
+    def turn(self) -> None:
+        """Say that we live, see to runners that ended, claim what is free."""
+        with self.database.begin() as session:
+            leases.seen(session, self.id, platform.node(), os.getpid())
+        for claim, process in list(self.runners):
+            if process.poll() is not None:
+                self._ended(claim, process.returncode)
+                self.runners.remove((claim, process))
+        while len(self.runners) < MOST_RUNNERS and (claim := self._claim()):
+            if claim.failures >= MOST_FAILURES:
+                self._give_up(claim)
+            else:
+                self.runners.append((claim, self._spawn(claim)))
+
+    def end_runners(self) -> None:
+        for _, process in self.runners:
+            process.terminate()
+        for claim, process in self.runners:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                log.warning("the runner of group %s does not end: killed", claim.group_id)
+                process.kill()
+                process.wait()
+
+    def _claim(self) -> Claim | None:
+        with self.database.begin() as session:
+            return leases.claim(session, self.id, self.settings.lease_expiry + START_UP)
+
+    def _spawn(self, claim: Claim) -> subprocess.Popen:
+        command = [sys.executable, "-m", "workers", "runner", "--group", claim.group_id, "--epoch", str(claim.epoch)]
+        process = subprocess.Popen(
+            command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=lifeline.inherited(),
+        )
+        log.info("group %s epoch %d: runner %d", claim.group_id, claim.epoch, process.pid)
+        return process
+
+    def _ended(self, claim: Claim, status: int) -> None:
+        """A runner that ended by itself has given the lease back; any other one has not, so it is done here."""
+        failed = status not in (0, LEASE_LOST)
+        reason = _reason(status)
+        log.log(logging.WARNING if failed else logging.INFO, "group %s: runner %s", claim.group_id, reason)
+        pause = min(LONGEST_PAUSE, 2.0**claim.failures)
+        with self.database.begin() as session:
+            held = leases.release(
+                session, claim.group_id, claim.epoch, retry_after=pause if status else None, failed=failed
+            )
+            if held and failed:
+                for study in _unfinished(session, claim.group_id):
+                    events.append(session, study.id, "lease_lost", {"reason": f"runner {reason}", "epoch": claim.epoch})
+
+    def _give_up(self, claim: Claim) -> None:
+        """One runner after another failed: the studies fail, with the reason that the last one left."""
+        with self.database.begin() as session:
+            for study in _unfinished(session, claim.group_id):
+                problem = problems.runners_failed(claim.failures, _last_reason(session, study.id))
+                log.error("study %s: %s", study.id, problem["detail"])
+                if study.state == State.QUEUED:
+                    studies.change_state(session, study.id, State.PREPARING, event="preparing")
+                studies.change_state(
+                    session,
+                    study.id,
+                    State.FAILED,
+                    event="failed",
+                    data={"reason": problem["detail"]},
+                    problem=problem,
+                )
+            session.get_one(Group, claim.group_id).failures = 0
+            leases.release(session, claim.group_id, claim.epoch)
+
+
+def _unfinished(session: Session, group_id: str) -> list[Study]:
+    query = select(Study).where(Study.group_id == group_id, Study.state.not_in(FINISHED | {State.PAUSED}))
+    return list(session.scalars(query))
+
+
+def _last_reason(session: Session, study_id: str) -> str:
+    query = (
+        select(Event.data["reason"].astext)
+        .where(
+            Event.study_id == study_id, Event.kind.in_(("runner_failed", "lease_lost")), Event.data.has_key("reason")
+        )
+        .order_by((Event.kind == "runner_failed").desc(), Event.sequence.desc())
+        .limit(1)
+    )
+    return session.scalars(query).one_or_none() or "its process vanished"
+
+
+def _reason(status: int) -> str:
+    if status < 0:
+        return f"was killed by signal {-status} ({signal.Signals(-status).name})"
+    return "ended" if status == 0 else f"ended with exit status {status}"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers dispatcher", description=__doc__.splitlines()[0])
+    parser.add_argument("--id", help="name of this dispatcher; default: host, process and a random part")
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    lifeline.watch()
+    settings = Settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    name = arguments.id or f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
+    database = Database(settings.read_database_url(), pool_size=2, application="mudman-dispatcher")
+    try:
+        Dispatcher(settings, database, name, handed_over(settings)).run(stop)
+    finally:
+        database.close()
+    return 0

@@ -1,0 +1,40 @@
+"""What crosses the wire between a runner and its trial actors: plain JSON, never a database or a secret."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mudman.specs import SPEC_VERSION, StudySpec
+
+
+def versions() -> dict[str, str]:
+    """What runner and actor must have in common: there is no shipping of code, the environment is its truth."""
+    return {"mudman": version("mudman"), "spec": str(SPEC_VERSION), "python": platform.python_version()}
+
+
+class Order(BaseModel):
+    """One attempt at one trial."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study_id: str
+    ordinal: int
+    attempt: int
+    spec: StudySpec
+    hyperparameters: dict[str, float]
+    versions: dict[str, str]
+
+
+class Word(BaseModel):
+    """What an actor says of its trial: at least once a second, and at its end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    worker: dict[str, Any]
+    """Node, host, process and device."""
+    progress: dict[str, Any] | None = None
+    """Phase, passes, of, and the curves so far."""
+    result: dict[str, Any] | None = None
+    """``mudman.results.TrialResult``, once the trial has ended."""

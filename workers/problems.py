@@ -1,0 +1,44 @@
+"""Problem documents (RFC 9457) of studies that failed: what is wrong, and the remedy."""
+
+from typing import Any
+
+from mudman.faults import SpecError
+from mudman.results import Fault
+from mudman.specs import StudySpec
+
+
+def unfit_spec(error: SpecError) -> dict[str, Any]:
+    """The spec does not fit the data or the model, as was seen when the study was prepared."""
+    faults = [
+        {"pointer": fault.pointer(), "path": fault.path, "detail": fault.message, "remedy": fault.remedy}
+        for fault in error.faults
+    ]
+    return _problem("unfit-spec", "The study cannot be run as specified", str(error), errors=faults)
+
+
+def preparation_failed(fault: Fault) -> dict[str, Any]:
+    """Something broke while the study was prepared."""
+    detail = f"{fault.type}: {fault.message}. Remedy: mend the cause, then submit the study again."
+    return _problem("preparation-failed", "The study could not be prepared", detail, traceback=fault.traceback)
+
+
+def too_much_waste(spec: StudySpec, wasted: int) -> dict[str, Any]:
+    """Too many trials ended without counting."""
+    detail = (
+        f"{wasted} trials ended in an error, out of memory or lost for good, and none of them counts toward the budget "
+        f"of {spec.budget.trials}. Remedy: read their outcome and fault under /trials, mend the cause, then retry."
+    )
+    return _problem("too-many-failed-trials", "Too many trials failed", detail)
+
+
+def runners_failed(failures: int, reason: str) -> dict[str, Any]:
+    """One runner after another ended without finishing a trial."""
+    detail = (
+        f"{failures} runners in a row ended without finishing a trial. The last one: {reason}. "
+        "Remedy: mend the cause (see the logs of dispatcher and runner), then retry."
+    )
+    return _problem("runners-failed", "The study's runner keeps failing", detail)
+
+
+def _problem(kind: str, title: str, detail: str, **more: Any) -> dict[str, Any]:
+    return {"type": f"urn:mudman:problem:{kind}", "title": title, "detail": detail, **more}

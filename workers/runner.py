@@ -1,0 +1,117 @@
+"""A runner: holds the lease of one group and drives its studies to their end on Ray.
+
+``python -m workers runner --group G --epoch E``, spawned by a dispatcher that has claimed the group. Ends with 0 when
+it has given the lease back, with ``LEASE_LOST`` when it lost it, and with 1 on failure (the dispatcher tries again).
+"""
+
+import argparse
+import logging
+import signal
+
+from sqlalchemy import select
+
+from service.store import events, leases
+from service.store.database import Database, DatabaseUnavailable
+from service.store.leases import Lease, LeaseLost
+from service.store.search import open_storage
+from service.store.settings import Settings
+from service.store.states import FINISHED, State
+from service.store.tables import Study
+from workers import lifeline
+from workers.desk import Desk
+from workers.keeper import LAST_WORDS, LEASE_LOST, LeaseKeeper
+from workers.ledger import Ledger
+from workers.logs import configure_logging
+from workers.study import StudyInHand
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers runner", description=__doc__.splitlines()[0])
+    parser.add_argument("--group", required=True, help="group of studies whose lease the dispatcher has claimed")
+    parser.add_argument("--epoch", required=True, type=int, help="epoch of that lease")
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    lifeline.watch()
+    settings, lease = Settings(), Lease(arguments.group, arguments.epoch)
+    database = Database(settings.read_database_url(), application="mudman-runner")
+    desk = Desk()
+    keeper = LeaseKeeper(database, lease, desk, settings.lease_renewal, settings.lease_expiry)
+    # Before anything slow: importing Ray alone takes seconds.
+    keeper.start()
+    try:
+        _run(settings, database, lease, desk, keeper)
+    except LeaseLost as error:
+        log.error("%s", error)
+        return LEASE_LOST
+    except Exception as error:
+        log.exception("the runner failed")
+        _say_why(database, lease, error)
+        return LEASE_LOST if keeper.lost.is_set() else 1
+    return LEASE_LOST if keeper.lost.is_set() else 0
+
+
+def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keeper: LeaseKeeper) -> None:
+    storage = open_storage(database.url, lease)
+    with database.begin() as session:
+        query = select(Study.id).where(Study.group_id == lease.group_id).order_by(Study.created_at, Study.id)
+        study_ids = list(session.scalars(query))
+    studies = [StudyInHand(database, storage, lease, study_id) for study_id in study_ids]
+    if unfinished := [study for study in studies if study.state not in FINISHED | {State.PAUSED}]:
+        _drive(settings, database, lease, desk, keeper, unfinished)
+    keeper.give_back()
+    log.info("group %s: given back", lease.group_id)
+
+
+def _drive(
+    settings: Settings,
+    database: Database,
+    lease: Lease,
+    desk: Desk,
+    keeper: LeaseKeeper,
+    unfinished: list[StudyInHand],
+) -> None:
+    # Ray is imported now, not at the top, so that the lease is renewed while that goes on.
+    from workers import preparing, tuning
+    from workers.cluster import attached
+
+    with attached(settings.ray_address, desk):
+        _obey_signals(desk)
+        running = {s.id: s for s in unfinished if preparing.prepare(database, lease, desk, s)}
+        if not running:
+            return
+        ledger = Ledger(database, lease, desk, running, lambda: keeper.max_live)
+        ledger.start()
+        try:
+            # Tune may end before the database agrees that all is done: it is started again then.
+            while not desk.halted:
+                tuning.run(lease.group_id, desk, {s.id: s.book for s in running.values()}, unfinished[0].spec.resources)
+                desk.clear()
+        finally:
+            desk.halt()
+            ledger.finish(timeout=LAST_WORDS / 2)
+
+
+def _obey_signals(desk: Desk) -> None:
+    """Ending on request is no failure: trials are stopped and recorded, and the lease is given back."""
+
+    def end(number: int, frame: object) -> None:
+        log.info("ended by %s: trials are stopped", signal.Signals(number).name)
+        desk.halt()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
+def _say_why(database: Database, lease: Lease, error: Exception) -> None:
+    """Leave the reason with the studies, for whoever reads why they do not go on."""
+    data = {"reason": f"{type(error).__name__}: {error}"[:2000], "epoch": lease.epoch}
+    try:
+        with database.begin() as session:
+            leases.guard(session, lease)
+            query = select(Study.id).where(Study.group_id == lease.group_id, Study.state.not_in(FINISHED))
+            for study_id in session.scalars(query).all():
+                events.append(session, study_id, "runner_failed", data)
+    except (DatabaseUnavailable, LeaseLost) as silenced:
+        log.warning("the reason could not be stored: %s", silenced)

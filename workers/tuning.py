@@ -1,0 +1,53 @@
+"""One Ray Tune run over what lies on the desk. Tune is the engine; its files, loggers and retries are off."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Read by Ray when it is imported.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output draws a box on standard output whatever the verbosity
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths stay relative to the data root
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a trial is asked for when there is a place for it, not long before
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nobody restores Tune's own state
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+from ray import tune
+
+from mudman.specs import ResourcesSpec
+from workers.actor import TrialActor
+from workers.book import Book
+from workers.desk import Desk
+from workers.searcher import DeskSearcher, DeskStopper
+
+
+def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesSpec) -> None:
+    """Run trials until the desk is halted. Must be called from the main thread, in one thread of a process only."""
+    held = {"cpu": resources.cpus, "gpu": resources.gpus}
+    prefix = f"mudman-tune-{group_id}-"
+    # A runner that was killed could not remove its folder.
+    for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        tune.Tuner(
+            tune.with_resources(TrialActor, held),
+            tune_config=tune.TuneConfig(
+                search_alg=DeskSearcher(desk, books),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
+                trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name="group",
+                storage_path=folder,
+                stop=DeskStopper(desk),
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
