@@ -58,7 +58,7 @@ class Record:
     stopped_at_pass: int | None
     """Booked passes at which a check ended the phase; None when it ran to its end."""
     zero_norm_loops: int = 0
-    """Loops whose unlearning gradient vanished and so changed nothing."""
+    """Loops whose unlearning gradient vanished: they had nothing to add (momentum may still have moved the weights)."""
 
     @property
     def passes(self) -> int:
