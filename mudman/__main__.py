@@ -14,6 +14,7 @@ from rich.text import Text
 from mudman import presets, results
 from mudman.documents import read_json, read_yaml
 from mudman.faults import SpecError
+from mudman.registry import source_faults
 from mudman.specs import StudySpec, parse
 
 
@@ -85,6 +86,8 @@ def _read(source: str, overrides: dict[str, object]) -> StudySpec:
 
 
 def _run(spec: StudySpec, chosen: dict[str, float], console: Console) -> results.TrialResult:
+    if faults := source_faults(spec):
+        raise SpecError(faults)
     for library in ("HF_HUB", "HF_DATASETS"):
         os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
     from transformers.utils import logging as transformers_logging

@@ -1,5 +1,6 @@
 """What stays in a worker between trials: the model, a snapshot of its weights, token batches, the first losses."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,8 +8,9 @@ from transformers import PreTrainedModel
 
 from mudman.data.tokens import TokenBatches, token_batches
 from mudman.engine import Evaluation
-from mudman.faults import SpecError
+from mudman.faults import SpecError, checked
 from mudman.models import LoadedModel, load_model
+from mudman.modules import matching_weights
 from mudman.results import Point
 from mudman.specs import NoUnlearning, StudySpec
 
@@ -52,7 +54,7 @@ def device_for(spec: StudySpec) -> torch.device:
 def bench_for(spec: StudySpec) -> Bench:
     """The bench of a study, kept from an earlier call where it fits; its model is as the last trial left it.
 
-    Raises ``SpecError`` with the faults of model and texts.
+    Raises ``SpecError`` with the faults of the model, else with those of length, modules and texts all at once.
     """
     device = device_for(spec)
     model_key = (spec.model, device.type)
@@ -66,10 +68,15 @@ def bench_for(spec: StudySpec) -> Bench:
         _benches.clear()
         _loaded[model_key] = load_model(spec.model, device)
     loaded = _loaded[model_key]
-    _check_length(spec, loaded.model)
-    forget = token_batches(spec.forget, "forget", spec.batch, spec.seeds.data, loaded.tokenizer, loops, attack)
+    model, tokenizer, seed = loaded.model, loaded.tokenizer, spec.seeds.data
+    batch = spec.batch.model_copy(update={"length": min(spec.batch.length, _longest(model))})
     retain_attack = attack if spec.attack.retain else 0
-    retain = token_batches(spec.retain, "retain", spec.batch, spec.seeds.data, loaded.tokenizer, loops, retain_attack)
+    *_, forget, retain = checked(
+        lambda: _check_length(spec, model),
+        lambda: _check_modules(spec, model),
+        lambda: token_batches(spec.forget, "forget", batch, seed, tokenizer, loops, attack),
+        lambda: token_batches(spec.retain, "retain", batch, seed, tokenizer, loops, retain_attack),
+    )
     _check_vocabulary(loaded.model, (forget, retain))
     evaluation = Evaluation(list(forget.evaluation.to(device)), list(retain.evaluation.to(device)))
     if earlier := next(iter(_benches.values()), None):
@@ -83,12 +90,24 @@ def bench_for(spec: StudySpec) -> Bench:
     return _benches[key]
 
 
-def _check_length(spec: StudySpec, model: PreTrainedModel) -> None:
+def _longest(model: PreTrainedModel) -> float:
+    """Tokens that the model takes at most."""
     longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and spec.batch.length > longest:
+    return math.inf if longest is None else longest
+
+
+def _check_length(spec: StudySpec, model: PreTrainedModel) -> None:
+    if spec.batch.length > _longest(model):
         raise SpecError.at(
-            "batch.length", f"{spec.batch.length} tokens are more than the model takes", f"take at most {longest}"
+            "batch.length",
+            f"{spec.batch.length} tokens are more than the model takes",
+            f"take at most {_longest(model)}",
         )
+
+
+def _check_modules(spec: StudySpec, model: PreTrainedModel) -> None:
+    if not isinstance(spec.method, NoUnlearning):
+        matching_weights(model, spec.method.target_modules)
 
 
 def _check_vocabulary(model: PreTrainedModel, texts: tuple[TokenBatches, ...]) -> None:

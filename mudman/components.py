@@ -40,9 +40,9 @@ def scale_to(size: float, norm: Tensor) -> Tensor:
 def normalize_(gradients: list[Tensor], variant: str, unit: str, raw_norm: Tensor) -> None:
     """The four normalisations of Table 1 (step 13), on masked gradients.
 
-    ``raw_norm`` is the global norm before masking and momentum; the other variants take the norm of what steps 11 and 12
-    have left. In ``rms`` units the result has root mean square 1
-    before masking, that is norm sqrt(number of entries); in ``l2`` units norm 1 (Algorithm 1).
+    ``raw_norm`` is the global norm before masking and momentum; the other variants take the norm of what steps 11 and
+    12 have left. In ``rms`` units the result has root mean square 1 before masking, that is norm sqrt(number of
+    entries); in ``l2`` units norm 1 (Algorithm 1).
     """
     if variant == "none":
         return

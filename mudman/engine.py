@@ -1,7 +1,8 @@
 """The two phases of a trial as functions on a transformers model: ``unlearn`` and ``relearn``.
 
 Both change the model in place and return it with a record. Budgets are counted in passes: one forward or one backward
-over one batch, booked as the published procedure books them (facts §1.4).
+over one batch, booked as the published procedure books them (facts §1.4). The model runs in training
+mode, as published: dropout is active where its configuration has it; the losses of curves are taken without.
 """
 
 import itertools
@@ -99,6 +100,8 @@ def unlearn(
     :raises SpecError: a bad method, budget or batch; all faults at once.
     """
     spec = resolve(method if not isinstance(method, Mapping) else parse_as(MethodSpec, dict(method), "method"), {})
+    _check_count("passes", passes, 0)
+    _check_count("check_every", check_every, 1)
     if faults := whole_loops("passes", passes, spec.passes_per_loop(), "this method"):
         raise SpecError(faults)
     if isinstance(spec, NoUnlearning):
@@ -245,18 +248,53 @@ def _trainable(model: nn.Module, weights: Iterable[nn.Parameter]) -> Iterator[No
             parameter.grad = gradient
 
 
+def _check_count(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise SpecError.at(name, f"{value!r} is no whole number of at least {least}", f"give a number from {least} on")
+
+
 def _batches(batches: Iterable[Tensor], name: str, model: nn.Module) -> Iterator[Tensor]:
     """Endless token batches on the model's device. Raises ``SpecError`` for an empty iterable or a malformed batch."""
-    device, count = next(model.parameters()).device, 0
-    for count, tokens in enumerate(itertools.cycle(batches), start=1):
-        if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2 or tokens.shape[1] < 2:
+    device, known, count = next(model.parameters()).device, _vocabulary(model), 0
+    try:
+        stream = itertools.cycle(batches)
+    except TypeError:
+        raise SpecError.at(name, f"is {_describe(batches)}", "give a list, or another iterable, of batches") from None
+    for count, tokens in enumerate(stream, start=1):
+        if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2 or _too_small(tokens):
             raise SpecError.at(
                 name,
                 f"batch {count - 1} is {_describe(tokens)}",
-                "give LongTensors of shape [batch, length], length at least 2",
+                "give LongTensors of shape [batch, length], batch at least 1 and length at least 2",
             )
+        if tokens.device.type == "cpu" or count == 1:  # elsewhere each look would wait for the device
+            _check_tokens(tokens, known, f"batch {count - 1}", name)
         yield tokens.to(device)
     raise SpecError.at(name, "holds no batch", "give at least one token batch")
+
+
+def _too_small(tokens: Tensor) -> bool:
+    return tokens.shape[0] < 1 or tokens.shape[1] < 2
+
+
+def _vocabulary(model: nn.Module) -> int | None:
+    """Tokens that the model knows; None where it does not say."""
+    try:
+        return model.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _check_tokens(tokens: Tensor, known: int | None, which: str, name: str) -> None:
+    """An unknown token would be an IndexError on the CPU, and poison the whole process on a GPU."""
+    lowest, highest = (int(end) for end in tokens.aminmax())
+    if lowest < 0 or (known is not None and highest >= known):
+        raise SpecError.at(
+            name,
+            f"{which} holds token {lowest if lowest < 0 else highest}, and the model knows "
+            + ("none below 0" if lowest < 0 else f"{known} tokens"),
+            "use the tokenizer that belongs to the model, and a padding token that it knows",
+        )
 
 
 def _describe(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -44,11 +45,24 @@ class SpecError(MudmanError):
         return SpecError, (self.faults,)
 
 
+def checked(*checks: Callable[[], Any]) -> list[Any]:
+    """What the checks answer, in order. All of them run: one ``SpecError`` holds the faults of all that fail."""
+    answers, faults = [], []
+    for check in checks:
+        try:
+            answers.append(check())
+        except SpecError as error:
+            faults += error.faults
+    if faults:
+        raise SpecError(faults)
+    return answers
+
+
 def field_faults(error: ValidationError, data: Any, kind: Any, prefix: str = "") -> list[FieldFault]:
     """Pydantic's errors as faults, with paths that exist in the user's document (union tags taken out)."""
     faults = []
     for detail in error.errors(include_url=False):
-        parts = _document_path(detail["loc"], data, detail["type"])
+        parts = [*_document_path(detail["loc"], data, detail["type"]), *detail.get("ctx", {}).get("below", ())]
         if detail["type"].startswith("union_tag"):
             parts.append(detail["ctx"]["discriminator"].strip("'"))
         path = ".".join([*([prefix] if prefix else []), *(_printable(part) for part in parts)])
@@ -105,9 +119,25 @@ def _remedy(detail: dict, kind: Any) -> str:
         case "int_type":
             return f"give a whole number in place of {_given(given)}"
         case "tuple_type":
-            return f"give a list: [{_given(given)}]"
+            return f"give a list: [{given}]" if isinstance(given, str) and len(given) < 60 else "give a list"
+        case "string_type":
+            return f"give text in place of {_given(given)}, in quotes where it reads as a number"
+        case "string_too_short" | "too_short":
+            return f"give at least {context['min_length']}"
+        case "string_too_long" | "too_long":
+            return f"shorten it to {context['max_length']}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            word, bound = next((_BOUNDS[name], value) for name, value in context.items() if name in _BOUNDS)
+            return f"give {word} {bound if isinstance(bound, int) else format(bound, 'g')}, in place of {_given(given)}"
+        case "finite_number":
+            return "give a finite number"
+        case "out_of_bounds":
+            return f"give a number {context['bound']}, in place of {context['end']:g}"
         case _:
             return f"change {_given(given)} accordingly"
+
+
+_BOUNDS = {"gt": "a number above", "ge": "a number of at least", "lt": "a number below", "le": "a number of at most"}
 
 
 def _given(value: Any) -> str:

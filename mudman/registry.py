@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mudman import packaged, simulation
-from mudman.faults import FieldFault, SpecError
+from mudman.faults import FieldFault, SpecError, checked
 from mudman.specs import CorpusSpec, ModelSpec, StudySpec
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -71,17 +71,15 @@ def source_faults(spec: StudySpec, root: Path | None = None) -> list[FieldFault]
     """Faults of the names in a spec that can be seen without a network or a GPU."""
     if spec.model.id == simulation.MODEL_ID:
         return []
-    faults: list[FieldFault] = []
-    for locate in (
-        lambda: model_place(spec.model, root),
-        lambda: corpus_place(spec.forget, "forget", root),
-        lambda: corpus_place(spec.retain, "retain", root),
-    ):
-        try:
-            locate()
-        except SpecError as error:
-            faults += error.faults
-    return faults
+    try:
+        checked(
+            lambda: model_place(spec.model, root),
+            lambda: corpus_place(spec.forget, "forget", root),
+            lambda: corpus_place(spec.retain, "retain", root),
+        )
+    except SpecError as error:
+        return error.faults
+    return []
 
 
 def _place(field: str, name: str, known: list[str], root: Path | None) -> Place:
@@ -91,10 +89,12 @@ def _place(field: str, name: str, known: list[str], root: Path | None) -> Place:
         return Place("hub", hub_id=name)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    full = "openai-community/gpt2" if field == "model.id" else "stanfordnlp/imdb"
     raise SpecError.at(
         field,
         f"{name!r} is not known",
-        f"{hint}take one of {', '.join(known)}, a hub id (org/name), or a folder under the data root (./{name})",
+        f"{hint}take one of {', '.join(known)}, a hub id with its owner (such as {full}, also where "
+        f"the hub knows the short name), or a folder under the data root (./{name})",
     )
 
 

@@ -107,7 +107,7 @@ class TrialResult(_Data):
     """Lowest forget loss over the attack's checks."""
     forget_loss_final: Loss = None
     retain_loss_unlearned: Loss = None
-    """Retain loss after unlearning, before the attack."""
+    """Retain loss after unlearning, before the attack; the last one seen, where the trial ended during unlearning."""
     forget_loss_unlearned: Loss = None
     retain_loss_final: Loss = None
     passes_booked: int = 0

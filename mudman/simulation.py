@@ -32,7 +32,12 @@ def simulate(spec: StudySpec, hyperparameters: dict[str, float], report: Report)
             point = Point(passes=total * step // _STEPS, forget_loss=value + 1 / step, retain_loss=3.0)
             curves[phase].append(point)
             if report(Progress(phase=phase, passes=point.passes, of=total, point=point)) is Decision.STOP:
-                return TrialResult(outcome=Outcome.CANCELLED, seconds=time.monotonic() - started)
+                return TrialResult(
+                    outcome=Outcome.CANCELLED,
+                    unlearning=Curve.of(curves["unlearn"]),
+                    relearning=Curve.of(curves["relearn"]),
+                    seconds=time.monotonic() - started,
+                )
     outcome = _mixed(value) if asked == "mixed" else Outcome(asked)
     valid = outcome is Outcome.VALID
     return TrialResult(

@@ -11,6 +11,7 @@ import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
 from mudman.faults import FieldFault, SpecError, field_faults
 
@@ -64,10 +65,12 @@ def _kind(value: Any) -> str:
 
 def _within(low: float, high: float):
     def check(value: float | Range) -> float | Range:
-        ends = (value.low, value.high) if isinstance(value, Range) else (value,)
-        if not all(low <= end <= high for end in ends):
-            bound = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
-            raise ValueError(f"must be {bound}")
+        ends = {("low",): value.low, ("high",): value.high} if isinstance(value, Range) else {(): value}
+        for below, end in ends.items():
+            if not low <= end <= high:
+                bound = f"of at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
+                context = {"bound": bound, "end": end, "below": below}
+                raise PydanticCustomError("out_of_bounds", "must be " + bound.removeprefix("of "), context)
         return value
 
     return AfterValidator(check)
@@ -103,7 +106,8 @@ class CorpusSpec(Model):
     """Text: one example per record, cut to ``batch.length`` tokens; shorter records are left out."""
 
     corpus: Name
-    """A named corpus (``python-functions``), a hub id (``org/name``), or a folder under the data root (``./texts``)."""
+    """A named corpus (``python-functions``), a hub id (``org/name``), or a folder under the data root (``./texts``).
+    There a .txt file gives one record per paragraph: blank lines divide them."""
     config: Name | None = None
     """Configuration of a hub data set, where it has several."""
     revision: Name | None = None
@@ -157,7 +161,10 @@ class RepresentationLoss(Model):
 
 
 class MudmanSpec(Model):
-    """MUDMAN and its ablations (arXiv 2506.12484, Algorithm 1 and Listing 1). Every number takes a value or a range."""
+    """MUDMAN and its ablations (arXiv 2506.12484, Algorithm 1 and Listing 1). Every number takes a value or a range.
+
+    The model runs in training mode, as published: where its dropout is active, it trains with it.
+    """
 
     type: Literal["mudman"]
     target_modules: tuple[Name, ...] = Field(min_length=1, strict=False)  # a list is as good as a tuple
@@ -169,7 +176,8 @@ class MudmanSpec(Model):
     normalization: Literal["none", "per_parameter", "global_post_mask", "global_pre_mask"] = "global_pre_mask"
     """What the unlearning gradient is divided by (Table 1)."""
     rate_unit: Literal["rms", "l2"] = "rms"
-    """``rms``: the rate is the root mean square of the unmasked update (published configs); ``l2``: its norm."""
+    """``rms``: the rate is the root mean square of the unmasked update (published configs); ``l2``: its norm.
+    The published Table 1 has ``per_parameter`` in ``l2``, its other variants in ``rms``."""
     adversary: AdversarySpec = AdversarySpec()
     forget_momentum: Share = 0.0
     """Exponential average over unlearning gradients."""
@@ -243,7 +251,10 @@ class BudgetSpec(Model):
 
 
 class ConstraintSpec(Model):
-    """What a trial may cost; checked every 30 unlearning passes, where the trial ends at once if it is over."""
+    """What a trial may cost; checked every 30 unlearning passes, where the trial ends at once if it is over.
+
+    The untouched model is measured in the dtype of the trials (the published code measures it in float32).
+    """
 
     retain_loss_increase: float = Field(ge=0)
     """Nats per token by which the retain loss may rise above that of the untouched model."""

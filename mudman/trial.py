@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from mudman import simulation
 from mudman.faults import SpecError
-from mudman.results import Decision, Fault, Outcome, Point, Progress, Report, TrialResult
+from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, Report, TrialResult
 from mudman.specs import ConstraintSpec, MethodSpec, StudySpec, parse, resolve
 
 if TYPE_CHECKING:
     from mudman.bench import Bench
-    from mudman.engine import Record
 
 DIVERGED_VIOLATION = 1000.0  # budgets: far beyond any finite overrun, and finite, as samplers need it
 
@@ -76,11 +75,10 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
         stop_when=trial.is_over_budget,
         on_pass=trial.on_pass("unlearn", spec.budget.unlearn_passes),
     )
-    trial.unlearning = unlearning
     if unlearning.diverged:
-        return trial.result(Outcome.DIVERGED)
+        return trial.result(Outcome.DIVERGED, ended_by_check=unlearning.stopped_at_pass is not None)
     if unlearning.stopped_at_pass is not None:
-        return trial.result(Outcome.OVER_RETAIN_BUDGET)
+        return trial.result(Outcome.OVER_RETAIN_BUDGET, ended_by_check=True)
 
     torch.manual_seed(spec.seeds.trial)
     _, relearning = relearn(
@@ -91,9 +89,8 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
         evaluation=bench.evaluation,
         on_pass=trial.on_pass("relearn", spec.attack.passes),
     )
-    trial.relearning = relearning
     if relearning.diverged:
-        return trial.result(Outcome.DIVERGED)
+        return trial.result(Outcome.DIVERGED, ended_by_check=relearning.stopped_at_pass is not None)
     return trial.result(Outcome.VALID, reduce=spec.objective.reduce)
 
 
@@ -115,11 +112,14 @@ class _Trial:
     bound: float | None = None
     device: str = "cpu"
     log: list[str] = field(default_factory=list)
-    unlearning: "Record | None" = None
-    relearning: "Record | None" = None
+    points: dict[str, list[Point]] = field(default_factory=lambda: {"unlearn": [], "relearn": []})
+    """Of each phase's curve, as they come: a trial that ends early keeps them."""
+    booked: dict[str, int] = field(default_factory=lambda: {"unlearn": 0, "relearn": 0})
+    made: int = 0
 
     def begin(self, spec: StudySpec, bench: "Bench") -> None:
         untouched = bench.untouched
+        self.points["unlearn"].append(untouched)
         self.device = str(next(bench.model.parameters()).device)
         self.say(f"untouched model: forget loss {untouched.forget_loss:.4f}, retain loss {untouched.retain_loss:.4f}")
         if self.constraint is not None:
@@ -130,8 +130,16 @@ class _Trial:
         self.log.append(f"{time.monotonic() - self.started:8.2f} s  {line}")
 
     def on_pass(self, phase: str, of: int) -> Callable[[int, Point | None], None]:
+        """To be called as a phase begins; what it answers, after every pass."""
+        if phase == "relearn":  # the attack begins where unlearning ended
+            self.points[phase].append(self.points["unlearn"][-1].model_copy(update={"passes": 0}))
+
         def passed(passes: int, point: Point | None) -> None:
-            if point is not None:
+            self.booked[phase] = passes
+            if point is None:
+                self.made += 1
+            else:
+                self.points[phase].append(point)
                 self.say(f"{phase} {passes}/{of}: forget loss {point.forget_loss}, retain loss {point.retain_loss}")
             if self.report(Progress(phase=phase, passes=passes, of=of, point=point)) is Decision.STOP:
                 self.say("stopped by order")
@@ -144,35 +152,40 @@ class _Trial:
 
     def violation(self) -> float | None:
         """Worst retain loss at the unlearning checks over its bound, in units of the budget (nats, where it is 0)."""
-        if self.bound is None or self.unlearning is None:
+        if self.bound is None:
             return None
-        losses = [loss for loss in self.unlearning.curve.retain_loss[1:] if loss is not None]
+        losses = [point.retain_loss for point in self.points["unlearn"][1:] if point.retain_loss is not None]
         unit = self.constraint.retain_loss_increase or 1.0
         return (max(losses) - self.bound) / unit if losses else -1.0
 
-    def result(self, outcome: Outcome, fault: Fault | None = None, reduce: str = "min") -> TrialResult:
-        """The result of a trial that ends now."""
-        unlearned, attacked = self.unlearning, self.relearning
-        records = [record for record in (unlearned, attacked) if record is not None]
-        checks = [loss for loss in attacked.curve.forget_loss[1:] if loss is not None] if attacked else []
+    def result(
+        self, outcome: Outcome, *, fault: Fault | None = None, ended_by_check: bool = False, reduce: str = "min"
+    ) -> TrialResult:
+        """The result of a trial that ends now, with all that was seen until now."""
+        unlearning, relearning = Curve.of(self.points["unlearn"]), Curve.of(self.points["relearn"])
+        checks = [loss for loss in relearning.forget_loss[1:] if loss is not None]
         minimum, final = (min(checks), checks[-1]) if checks else (None, None)
-        violation = self.violation()
+        booked = sum(self.booked.values())
         self.say(f"{outcome}" + (f": {fault.type}: {fault.message}" if fault else ""))
         return TrialResult(
             outcome=outcome,
             value=(minimum if reduce == "min" else final) if outcome is Outcome.VALID else None,
-            violation=DIVERGED_VIOLATION if outcome is Outcome.DIVERGED else violation,
-            overrun=unlearned.curve.retain_loss[-1] - self.bound if outcome is Outcome.OVER_RETAIN_BUDGET else None,
-            stopped_at_pass=_stopped_at(records),
-            unlearning=unlearned.curve if unlearned else {},
-            relearning=attacked.curve if attacked else {},
+            violation=DIVERGED_VIOLATION
+            if outcome is Outcome.DIVERGED
+            else self.violation()
+            if outcome.counts
+            else None,
+            overrun=unlearning.retain_loss[-1] - self.bound if outcome is Outcome.OVER_RETAIN_BUDGET else None,
+            stopped_at_pass=booked if ended_by_check else None,
+            unlearning=unlearning,
+            relearning=relearning,
             forget_loss_min=minimum,
             forget_loss_final=final,
-            forget_loss_unlearned=unlearned.curve.forget_loss[-1] if unlearned else None,
-            retain_loss_unlearned=unlearned.curve.retain_loss[-1] if unlearned else None,
-            retain_loss_final=attacked.curve.retain_loss[-1] if attacked else None,
-            passes_booked=sum(record.passes_booked for record in records),
-            passes_made=sum(record.passes_made for record in records),
+            forget_loss_unlearned=_last(unlearning.forget_loss),
+            retain_loss_unlearned=_last(unlearning.retain_loss),
+            retain_loss_final=_last(relearning.retain_loss),
+            passes_booked=booked,
+            passes_made=self.made,
             seconds=time.monotonic() - self.started,
             device=self.device,
             fault=fault,
@@ -180,11 +193,8 @@ class _Trial:
         )
 
 
-def _stopped_at(records: list["Record"]) -> int | None:
-    """Booked passes, both phases together, at which a check ended the trial."""
-    if not records or records[-1].stopped_at_pass is None:
-        return None
-    return sum(record.passes_booked for record in records)
+def _last(losses: tuple[float | None, ...]) -> float | None:
+    return losses[-1] if losses else None
 
 
 def _fault(error: BaseException) -> Fault:

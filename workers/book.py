@@ -42,7 +42,7 @@ class Book:
     spec: StudySpec
     counted: int = 0
     wasted: int = 0
-    """Ordinals that ended for good without counting."""
+    """Ordinals that ended for good without counting, since the study was queued last."""
     again: deque[Attempt] = field(default_factory=deque)
     """To be started: next attempts of ordinals that were asked already."""
     open: dict[int, Attempt] = field(default_factory=dict)
@@ -58,14 +58,17 @@ class Book:
             attempt = Attempt(study_id, row.ordinal, row.attempt, row.hyperparameters, row.optuna_id)
             book.start(attempt)
             if row.ending is not None:
-                book.end(attempt, row.ending.outcome)
+                book.end(attempt, row.ending.outcome, earlier=row.earlier)
         return book
 
     def start(self, attempt: Attempt) -> None:
         self.open[attempt.ordinal] = attempt
 
-    def end(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """Book the end of an attempt; whether its ordinal has ended with it for good."""
+    def end(self, attempt: Attempt, outcome: Outcome, *, earlier: bool = False) -> bool:
+        """Book the end of an attempt; whether its ordinal has ended with it for good.
+
+        ``earlier``: of a run that failed or was cancelled before the study was queued again; its waste is forgiven.
+        """
         del self.open[attempt.ordinal]
         if outcome.counts:
             self.counted += 1
@@ -75,7 +78,7 @@ class Book:
         if outcome.runs_again and self.losses.get(attempt.ordinal, 0) < ATTEMPTS:
             self.again.append(attempt.again())
             return False
-        self.wasted += 1
+        self.wasted += not earlier
         return True
 
     def may_ask(self) -> bool:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import ray
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from mudman.faults import MudmanError
+from mudman.faults import MudmanError, SpecError
+from mudman.specs import ResourcesSpec
 from workers.desk import Desk
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,21 @@ PATIENCE = 60.0
 
 class RayUnavailable(MudmanError):
     """No Ray cluster answers at the configured address."""
+
+
+def misfit(resources: ResourcesSpec) -> SpecError | None:
+    """Why no node that is alive could ever hold one trial; None if one could. Ray itself would wait for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("GPU", 0) >= resources.gpus and node.get("CPU", 0) >= resources.cpus for node in nodes):
+        return None
+    gpus, cpus = (max((node.get(kind, 0) for node in nodes), default=0) for kind in ("GPU", "CPU"))
+    if resources.gpus > gpus:
+        message = f"asks for {resources.gpus:g} and the largest node has {gpus:g}"
+        return SpecError.at("resources.gpus", message, f"set resources.gpus: {int(gpus)}, or add a GPU worker")
+    message = f"asks for {resources.cpus:g} and the largest node has {cpus:g}"
+    if resources.cpus <= cpus:
+        message = f"asks for {resources.cpus:g} beside {resources.gpus:g} GPUs, and no node has both"
+    return SpecError.at("resources.cpus", message, "lower resources.cpus, or add a larger worker")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ have sessions of their own: when a dispatcher is killed they go on, and leases d
 
 import argparse
 import logging
+import math
 import os
 import platform
 import secrets
@@ -13,7 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -22,8 +25,8 @@ from service.store import events, leases, studies
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Claim
 from service.store.settings import Settings
-from service.store.states import FINISHED, State
-from service.store.tables import Event, Group, Study
+from service.store.states import FINISHED, RefusedTransition, State
+from service.store.tables import Event, Study
 from workers import lifeline, problems
 from workers.database_url import handed_over
 from workers.keeper import LEASE_LOST
@@ -39,8 +42,8 @@ MOST_FAILURES = 5
 """Runners in a row that may end without finishing a trial."""
 LONGEST_PAUSE = 60.0
 """Seconds until a group whose runner failed is claimed again, at most; the first time one second."""
-PATIENCE = 25.0
-"""Seconds that runners have to stop their trials when the dispatcher is asked to end."""
+PATIENCE = 12.0
+"""Seconds that runners have to end when the dispatcher is asked to: a trial may take ten to obey."""
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Dispatcher:
     environment: dict[str, str]
     """Of the runners: names the file that holds the database URL, never the URL."""
     runners: list[tuple[Claim, subprocess.Popen]] = field(default_factory=list)
+    outage: float = -math.inf
+    """When the database was seen to be away last (monotonic seconds)."""
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; then every runner is asked to end and waited for."""
@@ -60,6 +65,7 @@ class Dispatcher:
                 self.turn()
             except DatabaseUnavailable as error:
                 log.warning("%s", error)
+                self.outage = time.monotonic()
             stop.wait(self.settings.dispatcher_poll)
         self.end_runners()
 
@@ -78,19 +84,29 @@ class Dispatcher:
                 self.runners.append((claim, self._spawn(claim)))
 
     def end_runners(self) -> None:
+        """Ended on request is no failure, also where a runner had to be killed: its lease is given back for it."""
         for _, process in self.runners:
             process.terminate()
+        deadline = time.monotonic() + PATIENCE
         for claim, process in self.runners:
             try:
-                process.wait(PATIENCE)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 log.warning("the runner of group %s does not end: killed", claim.group_id)
                 process.kill()
                 process.wait()
+        try:
+            with self.database.begin() as session:
+                for claim, _ in self.runners:
+                    leases.release(session, claim.group_id, claim.epoch)
+        except DatabaseUnavailable as error:
+            log.warning("%s Leases that were not given back expire.", error)
 
     def _claim(self) -> Claim | None:
+        # While the database was away nobody could renew; runners that are alive do so before their leases are judged.
+        take_over = time.monotonic() - self.outage > self.settings.lease_expiry
         with self.database.begin() as session:
-            return leases.claim(session, self.id, self.settings.lease_expiry + START_UP)
+            return leases.claim(session, self.id, self.settings.lease_expiry + START_UP, take_over=take_over)
 
     def _spawn(self, claim: Claim) -> subprocess.Popen:
         command = [sys.executable, "-m", "workers", "runner", "--group", claim.group_id, "--epoch", str(claim.epoch)]
@@ -121,21 +137,23 @@ class Dispatcher:
     def _give_up(self, claim: Claim) -> None:
         """One runner after another failed: the studies fail, with the reason that the last one left."""
         with self.database.begin() as session:
+            leases.forget_failures(session, claim.group_id, claim.epoch)
             for study in _unfinished(session, claim.group_id):
                 problem = problems.runners_failed(claim.failures, _last_reason(session, study.id))
-                log.error("study %s: %s", study.id, problem["detail"])
-                if study.state == State.QUEUED:
-                    studies.change_state(session, study.id, State.PREPARING, event="preparing")
-                studies.change_state(
-                    session,
-                    study.id,
-                    State.FAILED,
-                    event="failed",
-                    data={"reason": problem["detail"]},
-                    problem=problem,
-                )
-            session.get_one(Group, claim.group_id).failures = 0
+                try:
+                    _fail(session, study, problem)
+                except RefusedTransition as refusal:
+                    log.info("%s", refusal)  # cancelled in the meantime
+                else:
+                    log.error("study %s: %s", study.id, problem["detail"])
             leases.release(session, claim.group_id, claim.epoch)
+
+
+def _fail(session: Session, study: Study, problem: dict[str, Any]) -> None:
+    if study.state == State.QUEUED:
+        studies.change_state(session, study.id, State.PREPARING, event="preparing")
+    data = {"reason": problem["detail"]}
+    studies.change_state(session, study.id, State.FAILED, event="failed", data=data, problem=problem)
 
 
 def _unfinished(session: Session, group_id: str) -> list[Study]:
@@ -170,7 +188,8 @@ def main(argv: list[str]) -> int:
     settings = Settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # Set from another thread: the handler may run while this one holds the event's own lock.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     name = arguments.id or f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
     database = Database(settings.read_database_url(), pool_size=2, application="mudman-dispatcher")
     try:

@@ -1,9 +1,12 @@
-"""The thread that renews a runner's lease, and stops the runner when it can no longer be sure of it."""
+"""The thread that renews a runner's lease, and stops the runner when it has lost it.
+
+A database that is away is no reason to stop: nobody can take the lease over without it either, every write is fenced by
+the epoch, and what finishes meanwhile waits to be delivered.
+"""
 
 import logging
 import os
 import threading
-import time
 
 from service.store import leases
 from service.store.database import Database, DatabaseUnavailable
@@ -13,7 +16,7 @@ from workers.desk import Desk
 log = logging.getLogger(__name__)
 
 LEASE_LOST = 75
-"""Exit status (EX_TEMPFAIL) of a runner that lost its lease or could not renew it in time."""
+"""Exit status (EX_TEMPFAIL) of a runner that lost its lease."""
 LAST_WORDS = 60.0
 """Seconds that a runner without a lease has to stop its trials and deliver what waits; then it ends by force."""
 
@@ -27,26 +30,32 @@ class LeaseKeeper(threading.Thread):
         self._renewal, self._expiry = renewal, expiry
         self._given_back = threading.Event()
         self.lost = threading.Event()
-        """The lease is another's, or nobody could be asked for too long: the runner has to end."""
+        """The lease is another's, or is not renewed any more: the runner has to end."""
         self.max_live: int | None = None
 
     def run(self) -> None:
-        sure = time.monotonic()
-        while not self._given_back.is_set():
-            asked = time.monotonic()
-            try:
-                with self._database.begin() as session:
-                    renewal = leases.renew(session, self._lease.group_id, self._lease.epoch, self._expiry)
-            except DatabaseUnavailable as error:
-                if time.monotonic() - sure > self._expiry:
-                    self._fence(f"the lease could not be renewed for {self._expiry:g} s: {error}")
-            else:
-                if not renewal.alive:
-                    if not self._given_back.is_set():
-                        self._fence("another runner has the lease")
-                    return
-                sure, self.max_live = asked, renewal.max_live
-            self._given_back.wait(self._renewal)
+        try:
+            while self._renewed():
+                self._given_back.wait(self._renewal)
+        except Exception:
+            log.exception("the lease is not renewed any more")
+            self._fence("the lease will be lost")
+
+    def _renewed(self) -> bool:
+        """One renewal, or an attempt at one; False once there is nothing to renew any more."""
+        if self._given_back.is_set():
+            return False
+        try:
+            with self._database.begin() as session:
+                renewal = leases.renew(session, self._lease.group_id, self._lease.epoch, self._expiry)
+        except DatabaseUnavailable as error:
+            log.warning("the lease could not be renewed: %s", error)
+            return True
+        if renewal.alive:
+            self.max_live = renewal.max_live
+        elif not self._given_back.is_set():
+            self._fence("another runner has the lease")
+        return renewal.alive
 
     def give_back(self, *, retry_after: float | None = None, failed: bool = False) -> None:
         """Release the lease and renew no more. May raise ``DatabaseUnavailable``: it expires by itself then."""

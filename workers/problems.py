@@ -6,6 +6,8 @@ from mudman.faults import SpecError
 from mudman.results import Fault
 from mudman.specs import StudySpec
 
+RUN_AGAIN = "submit the same study once more (`mudman submit`): it runs again, and keeps the trials that count"
+
 
 def unfit_spec(error: SpecError) -> dict[str, Any]:
     """The spec does not fit the data or the model, as was seen when the study was prepared."""
@@ -18,7 +20,7 @@ def unfit_spec(error: SpecError) -> dict[str, Any]:
 
 def preparation_failed(fault: Fault) -> dict[str, Any]:
     """Something broke while the study was prepared."""
-    detail = f"{fault.type}: {fault.message}. Remedy: mend the cause, then submit the study again."
+    detail = f"{fault.type}: {fault.message}. Remedy: mend the cause, then {RUN_AGAIN}."
     return _problem("preparation-failed", "The study could not be prepared", detail, traceback=fault.traceback)
 
 
@@ -26,7 +28,8 @@ def too_much_waste(spec: StudySpec, wasted: int) -> dict[str, Any]:
     """Too many trials ended without counting."""
     detail = (
         f"{wasted} trials ended in an error, out of memory or lost for good, and none of them counts toward the budget "
-        f"of {spec.budget.trials}. Remedy: read their outcome and fault under /trials, mend the cause, then retry."
+        f"of {spec.budget.trials}. Remedy: read their outcome and fault under /trials, mend the cause, "
+        f"then {RUN_AGAIN}."
     )
     return _problem("too-many-failed-trials", "Too many trials failed", detail)
 
@@ -35,7 +38,7 @@ def runners_failed(failures: int, reason: str) -> dict[str, Any]:
     """One runner after another ended without finishing a trial."""
     detail = (
         f"{failures} runners in a row ended without finishing a trial. The last one: {reason}. "
-        "Remedy: mend the cause (see the logs of dispatcher and runner), then retry."
+        f"Remedy: mend the cause (see the logs of dispatcher and runner), then {RUN_AGAIN}."
     )
     return _problem("runners-failed", "The study's runner keeps failing", detail)
 

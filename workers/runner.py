@@ -33,10 +33,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--epoch", required=True, type=int, help="epoch of that lease")
     arguments = parser.parse_args(argv)
     configure_logging()
+    desk = Desk()
+    _obey_signals(desk)
     lifeline.watch()
     settings, lease = Settings(), Lease(arguments.group, arguments.epoch)
     database = Database(settings.read_database_url(), application="mudman-runner")
-    desk = Desk()
     keeper = LeaseKeeper(database, lease, desk, settings.lease_renewal, settings.lease_expiry)
     # Before anything slow: importing Ray alone takes seconds.
     keeper.start()
@@ -58,7 +59,8 @@ def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keepe
         query = select(Study.id).where(Study.group_id == lease.group_id).order_by(Study.created_at, Study.id)
         study_ids = list(session.scalars(query))
     studies = [StudyInHand(database, storage, lease, study_id) for study_id in study_ids]
-    if unfinished := [study for study in studies if study.state not in FINISHED | {State.PAUSED}]:
+    unfinished = [study for study in studies if study.state not in FINISHED | {State.PAUSED}]
+    if unfinished and not desk.halted:
         _drive(settings, database, lease, desk, keeper, unfinished)
     keeper.give_back()
     log.info("group %s: given back", lease.group_id)
@@ -77,8 +79,8 @@ def _drive(
     from workers.cluster import attached
 
     with attached(settings.ray_address, desk):
-        _obey_signals(desk)
-        running = {s.id: s for s in unfinished if preparing.prepare(database, lease, desk, s)}
+        _obey_signals(desk)  # once more: Ray has put a handler of its own in their place
+        running = {s.id: s for s in unfinished if preparing.prepare(database, lease, desk, s, settings.resource_grace)}
         if not running:
             return
         ledger = Ledger(database, lease, desk, running, lambda: keeper.max_live)

@@ -86,10 +86,11 @@ def _chunks(indices: Sequence[int]) -> Iterator[Sequence[int]]:
 def _too_short(
     corpus: CorpusSpec, field: str, batch: BatchSpec, texts: int, what: str, found: int, wanted: int
 ) -> FieldFault:
+    plain = "; a .txt file gives one text per paragraph" if corpus.corpus.startswith((".", "/", "~")) else ""
     return FieldFault(
         f"{field}.corpus",
         f"{corpus.corpus} is too short: of its {texts} texts the {what} split gives {found} batches of {batch.size} "
         f"sequences with {batch.length} tokens, and the budget needs {wanted}",
-        f"lower the passes, batch.size or batch.length (shorter texts are left out), take a larger corpus, or set "
-        f"{field}.repeat: true",
+        f"lower the passes, batch.size or batch.length (shorter texts are left out{plain}), take a larger corpus, "
+        f"or set {field}.repeat: true",
     )

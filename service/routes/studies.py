@@ -50,7 +50,8 @@ class Filters(BaseModel):
     summary="Create a study",
     responses={
         200: {
-            "description": "The same study was there already; or, with `dry_run`, the spec is valid",
+            "description": "The same study was there already, and is queued again if it had failed or was cancelled; "
+            "or, with `dry_run`, the spec is valid",
             "content": {
                 "application/json": {
                     "schema": {
@@ -92,8 +93,9 @@ def create(
 ):
     """From a spec, or from a preset with overrides; JSON or YAML.
 
-    Posting the same spec again answers the study that is there already (200). Another spec under a name that the
-    owner has used is refused (409), with the difference.
+    Posting the same spec again answers the study that is there already (200); one that failed or was cancelled runs
+    again by that, and keeps the trials that count. Another spec under a name that the owner has used is refused (409),
+    with the difference.
     """
     submission = parse_submission(body, settings.data_root)
     spec = submission.spec

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from mudman.results import Fault, Outcome, TrialResult
 from service.store import events, leases
 from service.store.leases import Lease
-from service.store.tables import Trial
+from service.store.tables import Study, Trial
 
 _VERDICTS = frozenset(Outcome) - {Outcome.LOST, Outcome.CANCELLED}
 """Outcomes that a trial reaches by itself: the runner that delivers one works."""
@@ -45,6 +45,8 @@ class Record:
     told: bool
     ending: Ending | None
     """None while the attempt runs."""
+    earlier: bool = False
+    """Started before the study was queued last."""
 
 
 def start(
@@ -126,12 +128,14 @@ def history(session: Session, study_id: str) -> list[Record]:
             Trial.value,
             Trial.result["violation"].label("violation"),
             Trial.result["fault"].label("fault"),
+            (Trial.started_at < Study.queued_at).label("earlier"),
         )
+        .join(Study, Study.id == Trial.study_id)
         .where(Trial.study_id == study_id)
         .order_by(Trial.ordinal, Trial.attempt)
     )
     return [
-        Record(row.ordinal, row.attempt, row.optuna_id, row.hyperparameters, row.told, _ending(row))
+        Record(row.ordinal, row.attempt, row.optuna_id, row.hyperparameters, row.told, _ending(row), row.earlier)
         for row in session.execute(query)
     ]
 

@@ -26,7 +26,7 @@ was cut, in the middle of one would keep its locks for ever, and so others from 
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 _AWAY = ("08", "25P03", "57P01", "57P02", "57P03")
 _EXHAUSTED = "53"
-_BUSY = ("57014", "55P03")  # a statement or lock timeout
+_BUSY = ("57014", "55P03", "40P01", "40001")  # a statement or lock timeout, a deadlock, a serialization failure
 _NOT_MIGRATED = ("42P01", "42703", "3F000")
 
 

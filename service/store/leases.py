@@ -54,16 +54,20 @@ class Renewal:
     """Trials that the group may run at once; None: as many as its studies ask for."""
 
 
-def claim(session: Session, owner: str, expiry: float) -> Claim | None:
+def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True) -> Claim | None:
     """Take the most urgent group that has work and no living lease, for ``expiry`` seconds; None if there is none.
 
     Work is an unfinished study, or what a dead runner left behind on a finished one: attempts without an end, results
-    that Optuna has not been told. Whoever takes over an expired lease says so in the studies' events.
+    that Optuna has not been told. Whoever takes over an expired lease says so in the studies' events; without
+    ``take_over`` it is left to its holder.
     """
+    free = Group.expires_at.is_(None)
+    if take_over:
+        free = or_(free, Group.expires_at < func.now())
     group = session.scalars(
         select(Group)
         .where(
-            or_(Group.expires_at.is_(None), Group.expires_at < func.now()),
+            free,
             or_(Group.not_before.is_(None), Group.not_before <= func.now()),
             exists().where(Study.group_id == Group.id, or_(Study.state.in_(_LIVE), _left_behind())),
         )

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     """Seconds between two looks for work."""
     ray_address: str = "auto"
     """Address of the Ray head that runners attach to; ``auto``: the one on this machine."""
+    resource_grace: float = Field(60.0, ge=0)
+    """Seconds that a study waits for a node that is large enough for its trials; then it fails."""
     max_body_bytes: int = Field(1_000_000, ge=1)
     """Longest request body that the API reads."""
 

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,7 @@ from service.store.tables import Group, IdempotencyKey, Study, Trial
 
 RUNNING = "running"
 """Key of ``counts`` for attempts without an outcome yet."""
+_RUNS_AGAIN = (State.FAILED, State.CANCELLED)
 COUNTING = tuple(str(outcome) for outcome in Outcome if outcome.counts)
 
 
@@ -32,7 +33,7 @@ class NameTaken(MudmanError):
         shown = "; ".join(f"{path}: {pair['existing']!r} → {pair['given']!r}" for path, pair in difference.items())
         super().__init__(
             f"{owner!r} already has a study named {name!r} ({study_id}) with another spec ({shown}). "
-            "Choose another name, or post the same spec."
+            "Choose another name (`mudman submit … --set name=…`), or post the same spec."
         )
         self.owner, self.name, self.study_id, self.difference = owner, name, study_id, difference
 
@@ -73,6 +74,7 @@ def create(
 ) -> Creation:
     """Store a queued study, its group and the event ``created``; the same spec again answers the existing study.
 
+    One that failed or was cancelled is queued again by that (event ``requeued``); not by a replay of a key.
     Safe under any number of simultaneous callers: the unique constraint on (owner, name) lets one create, the others
     wait for it and find its study. Raises ``NameTaken``, or ``IdempotencyConflict`` where the owner used the key for
     another spec; nothing is stored then.
@@ -117,7 +119,18 @@ def _same(session: Session, spec: StudySpec, identity: str) -> Study:
     study = session.scalars(select(Study).where(Study.owner == spec.owner, Study.name == spec.name)).one()
     if study.spec_hash != identity:
         raise NameTaken(spec.owner, spec.name, study.id, difference(StudySpec.model_validate(study.spec), spec))
-    return study
+    return _run_again(session, study) if study.state in _RUNS_AGAIN else study
+
+
+def _run_again(session: Session, study: Study) -> Study:
+    """Queue the study again, with a clean slate; what counts still counts. Once, however many ask at the same time."""
+    # The group first: whoever locks both takes them in this order.
+    group = update(Group).where(Group.id == study.group_id).values(failures=0, not_before=None)
+    session.execute(group.execution_options(synchronize_session=False))
+    session.refresh(study, with_for_update={"key_share": True})
+    if study.state not in _RUNS_AGAIN:
+        return study
+    return change_state(session, study.id, State.QUEUED, event="requeued")
 
 
 def _remember(session: Session, key: str, owner: str, identity: str, study_id: str) -> None:
@@ -180,6 +193,8 @@ def change_state(
     study.problem = problem
     if target is State.PREPARING and study.started_at is None:
         study.started_at = _now(session)
+    if target is State.QUEUED:
+        study.queued_at = _now(session)
     study.finished_at = _now(session) if target.finished else None
     session.flush()
     events.append(session, study_id, event, {"from": current, "to": target, **(data or {})})

@@ -93,6 +93,8 @@ class Study(Table):
     last_event: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """Number of the study's latest event; taken under this row's lock, so that numbers have no gaps."""
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+    queued_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+    """When it was put into the queue last. Trials started before belong to an earlier run, and so does their waste."""
     started_at: Mapped[datetime.datetime | None]
     finished_at: Mapped[datetime.datetime | None]
 

@@ -127,6 +127,13 @@ def test_bad_input_exits_with_2_and_says_the_remedy(arguments, words, spec, tmp_
     assert "Traceback" not in err
 
 
+def test_all_names_that_lead_nowhere_are_told_at_once(spec, capsys):
+    wrong = ["--set", "model.id=./m", "--set", "forget.corpus=./f", "--set", "retain.corpus=wikpedia"]
+    assert main(["trial", spec, *wrong]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["model.id", "forget.corpus", "retain.corpus"]
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["trial"], ["trial", "x.yaml", "-p", "rate"], ["trial", "x.yaml", "--set", "rate"], ["train"]]
 )

@@ -111,6 +111,13 @@ def test_preparing_pins_branches_to_commits(shell):
     assert [corpus["revision"] for corpus in preparation.corpora.values()] == [COMMIT] * 2
 
 
+def test_a_commit_is_not_asked_for_again(hub, shell):
+    del hub.asked[:]
+    pinned = {"corpus": "org/lines", "revision": COMMIT}
+    assert shell.run("trial", {**SPEC, "retain": pinned}, "--set", "seeds.data=7")["exit"] == 0
+    assert not [line for line in hub.asked if line.endswith("/api/datasets/org/lines")]
+
+
 FAULTS = [
     # section, field, value -> what a user reads
     ("model", {"id": "org/nothing"}, "model.id: the hub has no org/nothing, or it is private"),
@@ -149,6 +156,25 @@ def test_a_model_that_was_fetched_once_is_found_without_the_hub(hub, shell):
     local = {"forget": {"corpus": "python-functions"}, "retain": {"corpus": "wikipedia"}}
 
     assert shell.run("trial", {**SPEC, **local})["exit"] == 0
+
+
+@pytest.mark.parametrize("revision", [None])  # the client of the hub tries for a minute before it gives up
+def test_a_data_set_that_was_fetched_once_is_found_without_the_hub(revision, hub, shell):
+    hub.stop()
+    forget, retain = {"corpus": "python-functions"}, {"corpus": "org/lines", "revision": revision}
+    done = shell.run("prepare", {**SPEC, "forget": forget, "retain": retain})
+
+    assert done["exit"] == 0, done["err"]
+    assert Preparation.model_validate_json(done["out"]).corpora["retain"]["revision"] == COMMIT
+
+
+@pytest.mark.parametrize("revision", ["v9"])
+def test_another_state_than_the_one_in_the_cache_is_not_taken_for_it(revision, hub, shell):
+    hub.stop()
+    done = shell.run("trial", {**SPEC, "forget": {**SPEC["forget"], "revision": revision}})
+
+    assert done["exit"] == 2
+    assert "forget.corpus: org/parquet cannot be fetched: the hub cannot be reached" in done["err"]
 
 
 def test_a_hub_that_is_down_is_said_with_the_remedy(hub, shell):

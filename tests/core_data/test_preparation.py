@@ -83,10 +83,11 @@ def test_an_attack_that_breaks_the_untouched_model():
     assert str(fault_of({"attack.rate": 1e30})).startswith("attack.rate: the attack diverges on the untouched model")
 
 
-def test_a_corpus_that_is_too_short_for_the_budget():
-    fault = fault_of({"batch.size": 64, "budget.unlearn_passes": 500})
-    assert fault.path == "forget.corpus"
-    assert "the budget needs 100" in fault.message
+def test_corpora_that_are_too_short_for_the_budget():
+    with pytest.raises(SpecError) as caught:
+        prepare(small({"batch.size": 64, "budget.unlearn_passes": 500}))
+    assert [fault.path for fault in caught.value.faults] == ["forget.corpus", "retain.corpus"]
+    assert all("the budget needs 100" in fault.message for fault in caught.value.faults)
 
 
 def test_the_attack_of_a_long_budget_needs_texts_too(tmp_path, monkeypatch):
@@ -100,6 +101,14 @@ def test_the_attack_of_a_long_budget_needs_texts_too(tmp_path, monkeypatch):
 def test_more_tokens_than_the_model_takes():
     fault = fault_of({"batch.length": 100_000})
     assert (fault.path, fault.remedy.split()[:3]) == ("batch.length", ["take", "at", "most"])
+
+
+def test_all_faults_are_told_at_once():
+    wrong = {"batch.length": 100_000, "method.target_modules": ["dense"], "forget.column": "code", "retain.split": "x"}
+    with pytest.raises(SpecError) as caught:
+        prepare(small(wrong))
+    paths = [fault.path for fault in caught.value.faults]
+    assert paths == ["batch.length", "method.target_modules", "forget.column", "retain.split"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

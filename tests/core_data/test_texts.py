@@ -1,5 +1,6 @@
 """Corpora from folders, and how they are split and cut into token batches."""
 
+import errno
 import gzip
 import json
 
@@ -13,6 +14,7 @@ from mudman import packaged
 from mudman.data.texts import read_texts
 from mudman.data.tokens import token_batches
 from mudman.faults import SpecError
+from mudman.hub import hub_faults
 from mudman.specs import BatchSpec, CorpusSpec
 
 TEXTS = sentences(40)
@@ -59,7 +61,7 @@ def _write_csv(folder):
 
 
 def _write_txt(folder):
-    (folder / "a.txt").write_text("\n".join(TEXTS) + "\n")
+    (folder / "a.txt").write_text("\n\n".join(TEXTS))
 
 
 def _write_arrow(folder):
@@ -86,6 +88,13 @@ def test_a_single_file_is_read(root):
     write_lines(root / "texts.jsonl", TEXTS)
     write_lines(root / "other.jsonl", ["other"])
     assert read(corpus="./texts.jsonl") == TEXTS
+
+
+@pytest.mark.parametrize("corpus", ["./prose", "./prose/a.txt"])
+def test_plain_text_gives_its_paragraphs(corpus, root):
+    (root / "prose").mkdir()
+    (root / "prose" / "a.txt").write_text("One sentence\non two lines.\n\nAnother.\r\n\r\n\n\nThe last.")
+    assert [text.strip() for text in read(corpus=corpus)] == ["One sentence\non two lines.", "Another.", "The last."]
 
 
 def test_changed_files_are_read_anew(root):
@@ -155,6 +164,17 @@ class TestFaults:
         assert fault.path == "forget.corpus"
         assert "Traceback" not in fault.message
         assert "\n" not in fault.message
+
+    @pytest.mark.parametrize(
+        "error",
+        [OSError(errno.ENOSPC, "x"), OSError(errno.EDQUOT, "x"), RuntimeError("No space left on device (os error 28)")],
+    )
+    def test_a_full_disk_is_called_so(self, error):
+        words = r"model\.id: org/m cannot be stored: the disk .* is full.*HF_HOME"
+        with pytest.raises(SpecError, match=words), hub_faults("model", "id", "org/m", None):
+            raise RuntimeError("while loading") from error
+        with pytest.raises(OSError, match="denied"), hub_faults("model", "id", "org/m", None):
+            raise OSError(errno.EACCES, "denied")
 
     def test_no_record(self, root):
         Dataset.from_dict({"text": []}, features=Features(text=Value("string"))).save_to_disk(root / "saved")

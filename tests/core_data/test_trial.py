@@ -158,6 +158,29 @@ class TestEnds:
         assert result.value is None
         assert "stopped by order" in result.log
 
+    @pytest.mark.parametrize("error", [ZeroDivisionError(), MemoryError(), None], ids=["error", "memory", "stop"])
+    @pytest.mark.parametrize(
+        ("after", "unlearning", "relearning"), [(3, (0,), ()), (17, (0, 10), ()), (26, (0, 10, 20), (0, 4))]
+    )
+    def test_a_trial_that_ends_early_keeps_what_was_seen(self, error, after, unlearning, relearning):
+        whole, seen = run(), []
+
+        def report(progress: Progress) -> Decision:
+            seen.extend([progress] if progress.point is None else [])
+            if len(seen) == after and error is not None:
+                raise error
+            return Decision.STOP if len(seen) == after else Decision.CONTINUE
+
+        result = run(report=report)
+        assert (result.passes_booked, result.passes_made) == (after, after)
+        assert (result.unlearning.passes, result.relearning.passes) == (unlearning, relearning)
+        for curve, full in ((result.unlearning, whole.unlearning), (result.relearning, whole.relearning)):
+            assert curve.forget_loss == full.forget_loss[: len(curve.passes)]
+            assert curve.retain_loss == full.retain_loss[: len(curve.passes)]
+        assert result.forget_loss_unlearned == result.unlearning.forget_loss[-1]
+        assert result.retain_loss_unlearned == result.unlearning.retain_loss[-1]
+        assert (result.value, result.stopped_at_pass, result.violation) == (None, None, None)
+
     def test_an_exception_is_data_with_its_traceback(self):
         def report(progress: Progress) -> Decision:
             raise ZeroDivisionError("in the middle of a pass")

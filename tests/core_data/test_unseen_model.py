@@ -31,7 +31,7 @@ def root(tmp_path_factory):
     Qwen3ForCausalLM(config).save_pretrained(folder / "model")
     write_lines(folder / "forget" / "train.jsonl", FORGET, "body")
     (folder / "retain").mkdir()
-    (folder / "retain" / "texts.txt").write_text("\n".join(RETAIN))
+    (folder / "retain" / "texts.txt").write_text("\n\n".join(RETAIN))
     return folder
 
 

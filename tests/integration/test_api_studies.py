@@ -35,7 +35,11 @@ def test_create_from_a_preset(api):
 
 
 def test_create_from_a_spec_in_json_and_the_same_in_yaml(api):
-    in_json = api.post("/studies", json=QUICKSTART | {"name": "both-forms"})
+    lengths = {
+        "attack": QUICKSTART["attack"] | {"passes": 60},
+        "budget": QUICKSTART["budget"] | {"unlearn_passes": 150},
+    }
+    in_json = api.post("/studies", json=QUICKSTART | lengths | {"name": "both-forms"})
     assert in_json.status_code == 201
     document = YAML_SPEC.replace("NAME", "both-forms")
     in_yaml = api.post("/studies", content=document, headers={"Content-Type": "application/yaml; charset=utf-8"})
@@ -89,7 +93,7 @@ def test_idempotency_keys(api):
 
 def test_dry_run_says_the_cost_and_stores_nothing(api, database):
     body = {"preset": "quickstart", "overrides": {"name": "dry", "method.adversary": {"type": "none"}}}
-    body["overrides"]["budget.unlearn_passes"] = 160
+    body["overrides"] |= {"budget.unlearn_passes": 160, "attack.passes": 60}
     answer = api.post("/studies?dry_run=true", json=body)
     assert answer.status_code == 200
     dry = answer.json()
@@ -112,6 +116,14 @@ def test_cancel(api, database):
     with database.begin() as session:
         kinds = session.scalars(select(Event.kind).where(Event.study_id == study["id"]).order_by(Event.sequence))
         assert list(kinds) == ["created", "cancelled"]
+
+
+def test_the_same_spec_runs_a_cancelled_study_again(api):
+    study = post(api, "second-chance").json()
+    api.post(f"/studies/{study['id']}/cancel")
+    answer = post(api, "second-chance")
+    assert (answer.status_code, answer.json()["id"], answer.json()["state"]) == (200, study["id"], "queued")
+    assert answer.json()["finished_at"] is None
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from sqlalchemy import event, func, select, text
 
 from mudman import presets
 from mudman.specs import parse
-from service.store import events, studies
+from service.store import attempts, events, studies
 from service.store.states import RefusedTransition, State
 from service.store.tables import Event, Group, IdempotencyKey, Study, Trial
 
@@ -131,6 +131,48 @@ def test_one_key_for_different_studies_at_once(new_database):
     assert sum(in_threads(6, post)) == 1
     with database.begin() as session:
         assert session.scalar(select(func.count()).select_from(Study)) == 1
+
+
+@pytest.mark.parametrize("ended", [State.FAILED, State.CANCELLED])
+def test_the_same_spec_runs_a_failed_or_cancelled_study_again(new_database, ended):
+    database = new_database(pool_size=8)
+    study_id = create(database, "again")
+    add_trial(database, study_id, 0, "error")
+    with database.begin() as session:
+        studies.change_state(session, study_id, State.PREPARING, event="preparing")
+        studies.change_state(session, study_id, ended, event=str(ended), problem={"title": "broken"})
+        group = session.scalars(select(Group)).one()
+        group.failures, group.not_before = 3, func.now() + text("interval '1 hour'")
+    with pytest.raises(studies.NameTaken, match="--set name="):
+        create(database, "again", **{"budget.trials": 5})
+
+    assert in_threads(8, lambda _: create(database, "again")) == [study_id] * 8
+    with database.begin() as session:
+        study, group = studies.get(session, study_id), session.scalars(select(Group)).one()
+        assert (study.state, study.problem, study.finished_at) == ("queued", None, None)
+        assert study.queued_at > study.created_at
+        assert (group.failures, group.not_before) == (0, None)
+        told = [event.kind for event in events.after(session, study_id, 0)]
+        assert told == ["created", "preparing", str(ended), "requeued"]
+    add_trial(database, study_id, 1, "error")
+    with database.begin() as session:
+        # Its start lies ten seconds back; this one began after the study was queued again.
+        session.get_one(Trial, (study_id, 1, 1)).started_at = func.now()
+    with database.begin() as session:
+        assert [row.earlier for row in attempts.history(session, study_id)] == [True, False]
+
+
+def test_a_replay_of_a_key_leaves_a_cancelled_study_alone(database):
+    def post(key: str | None) -> str:
+        with database.begin() as session:
+            return studies.create(session, spec_of("replayed"), idempotency_key=key).study.state
+
+    post("original")
+    with database.begin() as session:
+        study_id = session.scalars(select(Study.id).where(Study.name == "replayed")).one()
+        studies.change_state(session, study_id, State.CANCELLED, event="cancelled")
+    assert post("original") == "cancelled"
+    assert post("another") == "queued"
 
 
 def test_states_change_through_one_door(database):

@@ -29,7 +29,7 @@ from workers.embedded.processes import die_with_parent
 from workers.embedded.services import tail
 from workers.embedded.supervisor import StartFailed
 
-_STOPS_WITHIN = 20.0
+_STOPS_WITHIN = 30.0
 
 
 def main(argv: list[str]) -> int:

@@ -126,8 +126,9 @@ class Plan:
         return self._child("api", command, self._ours())
 
     def dispatcher(self) -> Child:
+        """It needs two seconds beyond its own patience with its runners."""
         return self._child(
-            "dispatcher", [sys.executable, "-m", "workers", "dispatcher"], self._ours(), stops_within=5.0
+            "dispatcher", [sys.executable, "-m", "workers", "dispatcher"], self._ours(), stops_within=14.0
         )
 
     def ray(self) -> Child:
@@ -173,6 +174,7 @@ class Plan:
             "port": self.port,
             "ray_address": self.ray_address,
             "database_url_file": self.database_url_file,
+            "resource_grace": 0.0,  # the one node does not grow
         }
         return self._environment() | {f"MUDMAN_{name.upper()}": str(value) for name, value in values.items()}
 

@@ -213,6 +213,7 @@ def site(new_database: Callable[..., Database], ray_head: RayHead, tmp_path: Pat
         "MUDMAN_LEASE_RENEWAL": "0.5",
         "MUDMAN_LEASE_EXPIRY": "5",
         "MUDMAN_DISPATCHER_POLL": "0.2",
+        "MUDMAN_RESOURCE_GRACE": "1",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MUDMAN_")}
     site = Site(database, inherited | ray_head.environment | own, tmp_path)
@@ -233,6 +234,7 @@ def simulated(
     max_concurrent: int = 1,
     startup_trials: int = 4,
     model: str = "simulated",
+    **resources: float,
 ) -> StudySpec:
     """A study of simulated trials: an ordinary one to everything but the core."""
     return parse(
@@ -253,6 +255,6 @@ def simulated(
             "budget": {"unlearn_passes": 50, "trials": trials},
             "constraint": {"retain_loss_increase": 0.05},
             "sampler": {"seed": 7, "startup_trials": startup_trials},
-            "resources": {"max_concurrent": max_concurrent},
+            "resources": {"max_concurrent": max_concurrent, **resources},
         }
     )

@@ -1,17 +1,22 @@
 """The dispatcher by itself: secrets it hands on, and runners that keep failing. No Ray here."""
 
 import os
+import re
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, text, update
 
 from service.store import events, studies
 from service.store.settings import Settings
+from service.store.states import State
 from service.store.tables import Group, Study
+from workers import dispatcher as dispatcher_module
 from workers.database_url import handed_over
 from workers.dispatcher import MOST_FAILURES, Dispatcher
 
@@ -73,6 +78,74 @@ def test_a_study_whose_runners_keep_failing_fails_and_says_why(dispatcher, make_
         assert "RayUnavailable: nobody answers" in study.problem["detail"]
         group = session.get_one(Group, study.group_id)
         assert (group.failures, group.expires_at) == (0, None)
+
+
+def test_giving_up_survives_a_study_that_was_cancelled_in_between(dispatcher, make_spec, monkeypatch):
+    study_id = submit(dispatcher, make_spec())
+    with dispatcher.database.begin() as session:
+        session.execute(update(Group).values(failures=MOST_FAILURES))
+    unfinished = dispatcher_module._unfinished
+
+    def cancelled_after_the_look(session, group_id):
+        found = unfinished(session, group_id)
+        with dispatcher.database.begin() as other:
+            studies.change_state(other, study_id, State.CANCELLED, event="cancelled")
+        return found
+
+    monkeypatch.setattr(dispatcher_module, "_unfinished", cancelled_after_the_look)
+    dispatcher.turn()
+    with dispatcher.database.begin() as session:
+        study = session.get_one(Study, study_id)
+        assert (study.state, study.problem) == ("cancelled", None)
+        assert session.get_one(Group, study.group_id).expires_at is None
+
+
+def test_a_runner_that_was_asked_to_end_and_had_to_be_killed_is_no_failure(dispatcher, make_spec, monkeypatch):
+    submit(dispatcher, make_spec())
+    dispatcher.turn()
+    [(claim, process)] = dispatcher.runners
+    os.kill(process.pid, signal.SIGSTOP)  # a process that does not answer
+    os.waitpid(process.pid, os.WUNTRACED)  # until it really has stopped
+    monkeypatch.setattr(dispatcher_module, "PATIENCE", 0.1)
+    dispatcher.end_runners()
+    assert process.returncode == -signal.SIGKILL
+    with dispatcher.database.begin() as session:
+        group = session.get_one(Group, claim.group_id)
+        assert (group.failures, group.expires_at, group.not_before) == (0, None, None)
+
+
+def test_a_runner_asked_to_end_before_it_has_ray_gives_its_lease_back(dispatcher, make_spec):
+    study_id = submit(dispatcher, make_spec())
+    dispatcher.turn()
+    [(claim, process)] = dispatcher.runners
+    deadline = time.monotonic() + 60
+    while not _catches(process.pid, signal.SIGTERM):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(20) == 0
+    with dispatcher.database.begin() as session:
+        group = session.get_one(Group, claim.group_id)
+        assert (group.failures, group.expires_at, group.not_before) == (0, None, None)
+        assert session.get_one(Study, study_id).state == "queued"
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+def test_expired_leases_are_left_to_their_holders_after_an_outage(dispatcher, make_spec):
+    submit(dispatcher, make_spec())
+    assert dispatcher._claim()
+    with dispatcher.database.begin() as session:
+        session.execute(update(Group).values(expires_at=func.now() - text("interval '1 second'")))
+    dispatcher.outage = time.monotonic()
+    assert dispatcher._claim() is None
+    submit(dispatcher, make_spec(name="new"))
+    assert dispatcher._claim().epoch == 1, "what nobody holds is claimed at once"
+    dispatcher.outage -= dispatcher.settings.lease_expiry
+    assert dispatcher._claim().epoch == 2
 
 
 def test_dispatchers_load_neither_ray_nor_torch():

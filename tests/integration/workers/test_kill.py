@@ -110,17 +110,23 @@ def test_expired_leases_are_taken_over_and_their_holders_refused(site):
 
 
 def test_postgres_away_and_an_orderly_end_lose_nothing(site, postgres):
+    site.environment["MUDMAN_LEASE_EXPIRY"] = "2"
     study_id = small(site, "study")
     dispatcher = site.dispatch()
     site.until("a trial has ended", lambda: site.finished(study_id) >= 1)
+    site.until("a trial runs", lambda: site.worker_of(study_id))
+    runner = site.runner_of(study_id)
     postgres.stop()
     try:
-        time.sleep(1.3)  # shorter than the lease, longer than a trial
+        time.sleep(4)  # longer than the lease, and than a trial
     finally:
         postgres.start()
     site.until("two more trials have ended", lambda: site.finished(study_id) >= 3)
-    assert {row.attempt for row in site.trials(study_id)} == {1}
-    assert site.group(study_id).epoch == 1
+    assert site.runner_of(study_id) == runner
+    rows = site.trials(study_id)
+    assert {(row.attempt, row.epoch) for row in rows} == {(1, 1)}
+    assert {row.outcome for row in rows} <= {*COUNTS, None}
+    assert kinds(site, study_id, "claimed", "lease_lost") == ["claimed"]
 
     site.until("a trial runs", lambda: site.worker_of(study_id))
     dispatcher.terminate()

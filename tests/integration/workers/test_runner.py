@@ -20,17 +20,21 @@ def optuna_trials(site, study_id: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def test_studies_run_to_their_ends(site):
-    """One to its budget, two into failures of different kinds, one until it is cancelled."""
+    """One to its budget, three into failures of different kinds, one until it is cancelled."""
     completed = site.submit(name="completes", trials=12, outcome="mixed", max_concurrent=2)
     failed = site.submit(name="fails", trials=3, outcome="error")
     unfit = site.submit(name="does not fit", model="./no-such-folder")
+    large = site.submit(name="asks for too much", gpus=0.25)
     site.dispatch()
     site.until_state(completed, "completed")
     site.until_state(failed, "failed")
     site.until_state(unfit, "failed")
+    site.until_state(large, "failed")
     assert_complete(site, completed)
     assert_failed(site, failed)
-    assert_unfit(site, unfit)
+    assert_unfit(site, unfit, "model.id", "/model/id")
+    fault = assert_unfit(site, large, "resources.gpus", "/resources/gpus")
+    assert fault["detail"] == "asks for 0.25 and the largest node has 0"
 
     cancelled = site.submit(name="is cancelled", trials=100, seconds=10.0, max_concurrent=2)
     worker = site.until("a trial runs", lambda: site.worker_of(cancelled))
@@ -57,15 +61,16 @@ def assert_failed(site, study_id: str) -> None:
     assert reasons == {"error: SimulatedFault: asked for"}
 
 
-def assert_unfit(site, study_id: str) -> None:
-    """What only a worker can know is found before the first trial, and told like a fault seen at the door."""
+def assert_unfit(site, study_id: str, path: str, pointer: str) -> dict[str, str]:
+    """What only the cluster can know is found before the first trial, and told like a fault seen at the door."""
     assert site.trials(study_id) == []
     with site.database.begin() as session:
         problem = studies.get(session, study_id).problem
     assert problem["type"] == "urn:mudman:problem:unfit-spec"
     [fault] = problem["errors"]
-    assert (fault["path"], fault["pointer"]) == ("model.id", "/model/id")
+    assert (fault["path"], fault["pointer"]) == (path, pointer)
     assert fault["remedy"]
+    return fault
 
 
 def assert_complete(site, study_id: str) -> None:

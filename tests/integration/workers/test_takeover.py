@@ -133,6 +133,21 @@ def test_a_cancelled_study_is_only_swept(case):
         assert leases.claim(session, "two", 60) is None
 
 
+def test_a_study_that_failed_by_its_waste_goes_on_when_it_is_queued_again(case):
+    one = case(trials=2, outcome="error")
+    study = one.take_over()
+    while not study.book.hopeless:
+        attempt = study.next()
+        study.settle(attempt, result_of(study, attempt))
+    one.change_state(State.FAILED)
+    with one.database.begin() as session:
+        studies.create(session, study.spec)
+    assert one.state() == "queued"
+    successor = one.take_over()
+    assert not successor.book.hopeless
+    assert successor.next().ordinal == 21
+
+
 def test_the_one_before_is_refused_everywhere(case):
     one = case(max_concurrent=2)
     old = one.take_over()

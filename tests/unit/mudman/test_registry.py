@@ -36,6 +36,13 @@ def test_packaged_texts_have_a_file(name):
     assert place.path.is_file()
 
 
+def test_short_names_of_the_hub_need_their_owner():
+    with pytest.raises(SpecError, match="such as openai-community/gpt2, also where the hub knows the short name"):
+        model_place(ModelSpec(id="gpt2"))
+    with pytest.raises(SpecError, match="such as stanfordnlp/imdb"):
+        corpus_place(CorpusSpec(corpus="imdb"), "forget")
+
+
 @pytest.mark.parametrize("name", ["HuggingFaceTB/SmolLM-135M", "org/name", "a/b.c_d-e"])
 def test_an_owner_and_a_name_are_a_hub_id(name):
     assert model_place(ModelSpec(id=name)).hub_id == name

@@ -80,6 +80,15 @@ def test_a_study_may_waste_twenty_or_half_its_budget():
         assert book.hopeless
 
 
+def test_waste_of_an_earlier_run_is_forgiven_and_what_counted_still_counts():
+    endings = [Ending(Outcome.VALID, 3.0), *[Ending(Outcome.ERROR)] * 21]
+    rows = [Record(n, 1, n, {"rate": 0.5}, True, ending, earlier=True) for n, ending in enumerate(endings)]
+    book = Book.of("study", spec(2), rows)
+    assert (book.counted, book.wasted, book.hopeless, book.may_ask()) == (1, 0, False, True)
+    book = Book.of("study", spec(2), [*rows, Record(22, 1, 22, {"rate": 0.5}, True, Ending(Outcome.ERROR))])
+    assert book.wasted == 1
+
+
 def test_a_row_without_an_end_is_open():
     rows = [
         Record(0, 1, 10, {"rate": 0.5}, True, Ending(Outcome.VALID, 3.0)),

@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.Column("preparation", JSONB(), nullable=True),
         sa.Column("last_event", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", TIME, server_default=NOW, nullable=False),
+        sa.Column("queued_at", TIME, server_default=NOW, nullable=False),
         sa.Column("started_at", TIME, nullable=True),
         sa.Column("finished_at", TIME, nullable=True),
         sa.CheckConstraint(
