@@ -60,7 +60,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "model": st.fixed_dictionaries({"id": _names}, optional={"dtype": st.sampled_from(["float32", "bfloat16"])}),
         "forget": _corpora,
         "retain": _corpora,
-        "method": _methods | st.just({"type": "none"}),
+        "method": _methods | st.fixed_dictionaries({"type": st.just("none")}),
         "attack": st.fixed_dictionaries(
             {"rate": st.floats(1e-6, 1), "passes": st.integers(1, 100).map(lambda loops: 4 * loops)},
             optional={"retain": st.booleans(), "check_every": st.integers(1, 100)},
