@@ -1,7 +1,7 @@
 """The parts that MUDMAN is made of: pure functions on lists of tensors, one tensor per intervened weight.
 
 Functions ending in ``_`` change their first argument in place: gradients are as large as the weights, and a method may
-hold three such lists only (adversary, gradient, accumulator). Source: arXiv 2506.12484, section 4; facts §1.2.
+hold three such lists only (adversary, gradient, accumulator). Source: arXiv 2506.12484, section 4; docs/method.md.
 """
 
 import torch

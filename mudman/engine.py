@@ -1,7 +1,7 @@
 """The two phases of a trial as functions on a transformers model: ``unlearn`` and ``relearn``.
 
 Both change the model in place and return it with a record. Budgets are counted in passes: one forward or one backward
-over one batch, booked as the published procedure books them (facts §1.4). The model runs in training
+over one batch, booked as the published procedure books them. The model runs in training
 mode, as published: dropout is active where its configuration has it; the losses of curves are taken without.
 """
 
@@ -24,7 +24,7 @@ from mudman.passes import Passes
 from mudman.results import Curve, Point
 from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
 
-CHECK_EVERY = 30  # passes; as published (facts §9)
+CHECK_EVERY = 30  # passes; as published
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def relearn(
     evaluation: Evaluation | None = None,
     on_pass: Callable[[int, Point | None], None] | None = None,
 ) -> Phase:
-    """Attack: train all parameters on ``forget`` with plain SGD at a constant rate (facts §8).
+    """Attack: train all parameters on ``forget`` with plain SGD at a constant rate.
 
     :param model: a transformers causal language model; changed in place.
     :param forget: token batches, LongTensor [batch, length], in the order of use, over again when they end.

@@ -1,6 +1,6 @@
 """Losses on next-token logits: pure functions of ``logits`` [batch, length, vocabulary] and ``tokens`` [batch, length].
 
-There is no padding: every position weighs the same. Sources: arXiv 2506.12484, section 3 and appendix; facts §2.
+There is no padding: every position weighs the same. Sources: arXiv 2506.12484, section 3 and appendix.
 """
 
 from collections.abc import Callable

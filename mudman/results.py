@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Outcome(StrEnum):
-    """How a trial ended (design: states). The first three count toward the budget of the study."""
+    """How a trial ended. The first three count toward the budget of the study."""
 
     VALID = "valid"
     OVER_RETAIN_BUDGET = "over_retain_budget"

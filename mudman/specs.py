@@ -99,7 +99,7 @@ class ModelSpec(Model):
     revision: Name = "main"
     """Branch, tag or commit on the hub; pinned to a commit when the study is prepared."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of weights, gradients and updates. In bfloat16 small updates vanish (facts §10)."""
+    """Type of weights, gradients and updates. In bfloat16 small updates vanish."""
 
 
 class CorpusSpec(Model):
@@ -196,7 +196,7 @@ class MudmanSpec(Model):
     """Loops between two forks of the adversary; loop 0 always forks. Fractions are cut off."""
 
     def passes_per_loop(self) -> int:
-        """Passes one loop books, as the published procedure books them (facts §1.4)."""
+        """Passes one loop books, as the published procedure books them."""
         return 4 + (self.adversary.type != "none") + (self.representation_loss is not None)
 
     def _idle_fields(self) -> set[str]:
@@ -449,7 +449,7 @@ def _readable(data: Any, key: str, kind: Any) -> Any:
 def divisibility_faults(
     method: MethodSpec | None, attack: AttackSpec | None, budget: BudgetSpec | None
 ) -> list[FieldFault]:
-    """Budgets are counted in passes and spent in whole loops (facts §1.4)."""
+    """Budgets are counted in passes and spent in whole loops."""
     faults = []
     if method is not None and budget is not None:
         faults += whole_loops("budget.unlearn_passes", budget.unlearn_passes, method.passes_per_loop(), "this method")

@@ -1,4 +1,4 @@
-"""Token batches: which texts serve training, evaluation and attack, and how they are cut (facts §7).
+"""Token batches: which texts serve training, evaluation and attack, and how they are cut (docs/method.md).
 
 Texts are shuffled once by the data seed and split 50 % train, 25 % validation, 25 % test (unused). Each text gives at
 most one example: its first ``length`` tokens; shorter texts are left out. Training batches unlearn; of the validation

@@ -1,7 +1,7 @@
 """MUDMAN: meta-unlearning with Disruption Masking and normalisation (arXiv 2506.12484, Algorithm 1, Listing 1).
 
-Step numbers are those of the published procedure (facts §1.2). Besides the model, the method holds three copies of the
-intervened weights: adversary, accumulator and one gradient (a fourth with forget momentum or a representation loss).
+Step numbers are those of the published procedure (docs/method.md). Besides the model, the method holds three copies of
+the intervened weights: adversary, accumulator, one gradient (a fourth with forget momentum or a representation loss).
 """
 
 from collections.abc import Iterator

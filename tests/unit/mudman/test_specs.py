@@ -15,7 +15,7 @@ from mudman.faults import FieldFault, SpecError
 from mudman.presets import merged
 from mudman.specs import AttackSpec, MudmanSpec, NoUnlearning, Range, StudySpec, parse, parse_as, resolve
 
-# The example of the design document, without comments.
+# A spec that shows every kind of field.
 EXAMPLE = """
 name: smol-python-mudman
 model: {id: HuggingFaceTB/SmolLM-135M, revision: main, dtype: float32}
