@@ -40,7 +40,10 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def ray_head() -> Iterator[RayHead]:
-    """Two cores, a free port, a token; every process of it ends with the session."""
+    """Two cores, a free port, a token; every process of it ends with the session.
+
+    The card is Ray's word only, for it to hand out: simulated trials touch none.
+    """
     # A short path: Ray keeps its sockets below it, and their names are long already.
     folder = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
     token = folder / "token"
@@ -55,7 +58,16 @@ def ray_head() -> Iterator[RayHead]:
     port = _free_port()
     command = [
         *(Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port", str(port)),
-        *("--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--object-store-memory", str(100 * 2**20)),
+        *(
+            "--node-ip-address",
+            "127.0.0.1",
+            "--num-cpus",
+            "2",
+            "--num-gpus",
+            "1",
+            "--object-store-memory",
+            str(100 * 2**20),
+        ),
         *("--include-dashboard", "false", "--temp-dir", str(folder / "r")),
     ]
     with (folder / "log").open("wb") as log:

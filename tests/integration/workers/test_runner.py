@@ -24,7 +24,7 @@ def test_studies_run_to_their_ends(site):
     completed = site.submit(name="completes", trials=12, outcome="mixed", max_concurrent=2)
     failed = site.submit(name="fails", trials=3, outcome="error")
     unfit = site.submit(name="does not fit", model="./no-such-folder")
-    large = site.submit(name="asks for too much", gpus=0.25)
+    large = site.submit(name="asks for too much", gpus=2)
     site.dispatch()
     site.until_state(completed, "completed")
     site.until_state(failed, "failed")
@@ -34,7 +34,7 @@ def test_studies_run_to_their_ends(site):
     assert_failed(site, failed)
     assert_unfit(site, unfit, "model.id", "/model/id")
     fault = assert_unfit(site, large, "resources.gpus", "/resources/gpus")
-    assert fault["detail"] == "asks for 0.25 and the largest node has 0"
+    assert fault["detail"] == "asks for 2 and the largest node has 1"
 
     cancelled = site.submit(name="is cancelled", trials=100, seconds=10.0, max_concurrent=2)
     worker = site.until("a trial runs", lambda: site.worker_of(cancelled))
@@ -45,6 +45,25 @@ def test_studies_run_to_their_ends(site):
     site.until("the lease is given back", lambda: site.group(cancelled).expires_at is None, 10)
     assert site.state(cancelled) == "cancelled"
     assert {trial.state for trial in optuna_trials(site, cancelled)} == {TrialState.FAIL}
+
+
+def test_fractions_share_a_card(site):
+    """Two trials at half a card each run at once, both on that card; a study without cards sees none."""
+    study = site.submit(name="shares", trials=4, seconds=4.0, gpus=0.5, max_concurrent=2)
+    site.dispatch()
+
+    def two_at_once():
+        live = [trial for trial in site.trials(study) if trial.outcome is None and trial.worker]
+        return live if len(live) == 2 else None
+
+    live = site.until("two trials run at once", two_at_once)
+    assert {trial.worker["device"] for trial in live} == {"cuda:0"}
+    assert len({trial.worker["pid"] for trial in live}) == 2
+    site.until_state(study, "completed")
+
+    without = site.submit(name="no card", trials=1, seconds=2.0, gpus=0)
+    site.until_state(without, "completed")
+    assert {trial.worker["device"] for trial in site.trials(without)} == {"cpu"}
 
 
 def assert_failed(site, study_id: str) -> None:
