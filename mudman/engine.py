@@ -9,12 +9,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mudman import results
 from mudman.evals.loss import mean_loss
 from mudman.faults import SpecError
 from mudman.losses import cross_entropy
@@ -23,6 +24,7 @@ from mudman.modes import in_mode
 from mudman.passes import Passes
 from mudman.results import Curve, Point
 from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
+from mudman.trace import Trace
 
 CHECK_EVERY = 30  # passes; as published
 
@@ -60,6 +62,10 @@ class Record:
     """Booked passes at which a check ended the phase; None when it ran to its end."""
     zero_norm_loops: int = 0
     """Loops whose unlearning gradient vanished: they had nothing to add (momentum may still have moved the weights)."""
+    paused_passes: int = 0
+    """Booked passes of loops in which unlearning paused."""
+    trace: results.Trace | None = None
+    """Per loop, where it was asked for."""
 
     @property
     def passes(self) -> int:
@@ -84,7 +90,9 @@ def unlearn(
     evaluation: Evaluation | None = None,
     check_every: int = CHECK_EVERY,
     stop_when: Callable[[Point], bool] | None = None,
+    pause_when: Callable[[Point], bool] | None = None,
     on_pass: Callable[[int, Point | None], None] | None = None,
+    trace: bool = False,
 ) -> Phase:
     """Unlearn ``forget`` while keeping ``retain`` (arXiv 2506.12484, Algorithm 1).
 
@@ -96,6 +104,8 @@ def unlearn(
     :param evaluation: held-out batches for the curve.
     :param check_every: passes between two points of the curve.
     :param stop_when: asked at each check; True ends the phase there.
+    :param pause_when: asked at each check; while it says True, only the retain step goes on and passes are booked.
+    :param trace: keep gradient norms, agreeing signs and the like of every loop in the record.
     :param on_pass: called with the booked passes after every pass (and with the point at every check); may raise.
     :raises SpecError: a bad method, budget or batch; all faults at once.
     """
@@ -108,16 +118,22 @@ def unlearn(
         points = [evaluation.point(model, 0)] if evaluation else []
         return Phase(model, Record(0, 0, 0, Curve.of(points), (), False, None))
 
-    schedule = _Schedule(model, passes, spec.passes_per_loop(), check_every, evaluation, stop_when, on_pass)
+    schedule = _Schedule(model, passes, spec.passes_per_loop(), check_every, evaluation, stop_when, on_pass, pause_when)
     counted = Passes(model, schedule.passed)
-    running = METHODS[spec.type](model, spec, counted)
+    traced = Trace() if trace else None
+    running = METHODS[spec.type](model, spec, counted, traced)
     with _trainable(model, running.weights):
-        batches = zip(_batches(forget, "forget", model), _batches(retain, "retain", model), strict=False)
-        for forget_batch, retain_batch in itertools.islice(batches, schedule.loops):
-            losses = running.step(forget_batch, retain_batch)
+        streams = _batches(forget, "forget", model), _batches(retain, "retain", model)
+        for loop in range(schedule.loops):
+            if traced is not None:
+                traced.begin()
+            losses = running.step(*streams, paused=schedule.paused)
+            if loop == schedule.loops - 1:
+                running.finish()
             if schedule.loop_done(losses):
                 break
-    return Phase(model, schedule.record(counted, running.intervened, running.weights, int(running.zero_norms)))
+    record = schedule.record(counted, running.intervened, running.weights, int(running.zero_norms))
+    return Phase(model, replace(record, trace=traced and traced.result()))
 
 
 def relearn(
@@ -174,10 +190,12 @@ def relearn(
 class _Schedule:
     """When a phase is checked, what its curve says, and when it ends early."""
 
-    def __init__(self, model, passes, per_loop, check_every, evaluation, stop_when, on_pass):
+    def __init__(self, model, passes, per_loop, check_every, evaluation, stop_when, on_pass, pause_when=None):
         self.loops, self.per_loop, self.check_every = passes // per_loop, per_loop, check_every
         self.model, self.evaluation, self.stop_when, self.on_pass = model, evaluation, stop_when, on_pass
+        self.pause_when = pause_when
         self.loop, self.in_loop = 0, 0
+        self.paused, self.paused_passes = False, 0
         self.points: list[Point] = []
         self.diverged, self.stopped = False, False
         if evaluation is not None:
@@ -196,15 +214,18 @@ class _Schedule:
     def loop_done(self, losses: tuple[Tensor, Tensor | None]) -> bool:
         """Check when the booked passes have crossed a multiple of ``check_every``, and at the end. True: stop here."""
         before = self.booked
+        self.paused_passes += self.per_loop * self.paused
         self.loop, self.in_loop = self.loop + 1, 0
         if self.booked // self.check_every == before // self.check_every and self.loop < self.loops:
             return False
         point = self._point(losses)
         self.points.append(point)
-        wanted = (point.forget_loss, point.retain_loss) if self.evaluation else (point.forget_loss,)
-        self.diverged = any(loss is None for loss in wanted)
+        given = losses if self.evaluation is None else (point.forget_loss, point.retain_loss)
+        seen = zip(given, (point.forget_loss, point.retain_loss), strict=True)
+        self.diverged = any(loss is None for given, loss in seen if given is not None or self.evaluation)
         over = self.stop_when is not None and not self.diverged and self.stop_when(point)
         self.stopped = self.diverged or over
+        self.paused = self.pause_when is not None and not self.stopped and self.pause_when(point)
         if self.on_pass is not None:
             self.on_pass(self.booked, point)
         return self.stopped
@@ -226,6 +247,7 @@ class _Schedule:
             diverged=self.diverged or not finite,
             stopped_at_pass=self.booked if self.stopped else None,
             zero_norm_loops=zero_norms,
+            paused_passes=self.paused_passes,
         )
 
 

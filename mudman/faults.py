@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,34 @@ def field_faults(error: ValidationError, data: Any, kind: Any, prefix: str = "")
     """Pydantic's errors as faults, with paths that exist in the user's document (union tags taken out)."""
     faults = []
     for detail in error.errors(include_url=False):
+        if detail["type"] == _BETWEEN:
+            above = [*([prefix] if prefix else []), *map(str, _document_path(detail["loc"], data, detail["type"]))]
+            faults += [
+                FieldFault(".".join([*above, *filter(None, [fault.path])]), fault.message, fault.remedy)
+                for fault in detail["ctx"]["faults"]
+            ]
+            continue
         parts = [*_document_path(detail["loc"], data, detail["type"]), *detail.get("ctx", {}).get("below", ())]
-        if detail["type"].startswith("union_tag"):
+        if detail["type"].startswith("union_tag") and not _is_shorthand(data, parts):
             parts.append(detail["ctx"]["discriminator"].strip("'"))
         path = ".".join([*([prefix] if prefix else []), *(_printable(part) for part in parts)])
         faults.append(FieldFault(path, _message(detail), _remedy(detail, kind)))
     return faults
+
+
+_BETWEEN = "between_fields"
+
+
+def between_fields(faults: list[FieldFault]) -> PydanticCustomError:
+    """What a validator of a whole model raises for rules between its fields; paths are below that model."""
+    return PydanticCustomError(_BETWEEN, "; ".join(f"{f.path}: {f.message}" for f in faults), {"faults": faults})
+
+
+def _is_shorthand(data: Any, path: list[int | str]) -> bool:
+    """Whether the document has a plain name there, in place of a mapping with a type."""
+    for part in path:
+        data = data[part]
+    return isinstance(data, str)
 
 
 def _document_path(location: tuple, data: Any, error: str) -> list[int | str]:

@@ -89,6 +89,51 @@ class Fault(_Data):
     traceback: str = ""
 
 
+class Trace(_Data):
+    """One value per unlearning loop."""
+
+    loop: tuple[int, ...] = ()
+    forget_loss: tuple[Loss, ...] = ()
+    """Cross-entropy of the loop's forget batch, where the unlearning gradient is taken (nats per token)."""
+    retain_loss: tuple[Loss, ...] = ()
+    gradient_norm: tuple[Loss, ...] = ()
+    """Of the raw unlearning gradient, over all intervened weights."""
+    retain_norm: tuple[Loss, ...] = ()
+    """Of this loop's retain gradient."""
+    update_norm: tuple[Loss, ...] = ()
+    """Of the unlearning update as applied."""
+    agreeing: tuple[Loss, ...] = ()
+    """Share of weights where the unlearning gradient has the sign of the retain accumulator."""
+    kept: tuple[Loss, ...] = ()
+    """Norm of what the mask leaves of the unlearning gradient, over its norm before."""
+    harmful: tuple[Loss, ...] = ()
+    """Share of the update's first-order effect on this loop's retain loss that raises it."""
+
+
+class Measurement(_Data):
+    """One number of an evaluation, with how it was obtained."""
+
+    name: str
+    """``kl``, ``wmdp-bio``, ``mmlu-no-biology``, ``gene-ontology-cloze``, ``lm_eval/<task>/<metric>``."""
+    protocol: Literal["published", "lm-evaluation-harness", "cloze", "kl"]
+    version: str
+    when: Literal["untouched", "unlearned", "attacked"]
+    value: Loss
+    standard_error: Loss = None
+    n: int
+    """Questions, or tokens."""
+    settings: dict[str, str | int | float | bool | None] = {}
+
+
+class AttackShape(_Data):
+    """What the attack's curve looks like."""
+
+    plateaus: tuple[tuple[int, int], ...] = ()
+    """Passes from and to which the forget loss hardly falls although more of its fall is to come."""
+    breakthroughs: tuple[int, ...] = ()
+    """Passes at which the forget loss falls suddenly."""
+
+
 class TrialResult(_Data):
     """One finished trial."""
 
@@ -118,6 +163,15 @@ class TrialResult(_Data):
     device: str = "cpu"
     fault: Fault | None = None
     log: str = ""
+    violated: str | None = None
+    """Bound that ended the trial: ``retain_loss_increase``, ``kl`` or ``mmlu``."""
+    paused_passes: int = 0
+    """Booked passes of loops in which unlearning paused."""
+    measurements: tuple[Measurement, ...] = ()
+    attack_shape: AttackShape | None = None
+    trace: Trace | None = None
+    token_losses: dict[str, list[list[Loss]]] | None = None
+    """Forget loss of each token [sequence][token], of the untouched, unlearned and attacked model."""
 
 
 class Preparation(_Data):

@@ -28,7 +28,14 @@ _adversaries = st.fixed_dictionaries(
         "gradient": st.sampled_from(["hybrid", "reuse", "fresh"]),
         "decay": _number(0.1, 1),
         "update": _number(1e-6, 2),
+        "amount": st.integers(1, 3),
     },
+) | st.fixed_dictionaries({"type": st.just("lora"), "rank": st.integers(1, 16)})
+_losses = st.sampled_from(["neg_cross_entropy", "neg_entropy", "correct_logit", "stream_activation"]) | st.builds(
+    lambda clip: {"type": "correct_logit", "clip": clip}, _number(1e-3, 5)
+)
+_masks = st.sampled_from(["none", "sign", "agem"]) | st.builds(
+    lambda quantile: {"type": "percentile", "forget_quantile": quantile}, _number(0.01, 1)
 )
 _methods = st.fixed_dictionaries(
     {
@@ -37,9 +44,9 @@ _methods = st.fixed_dictionaries(
         "unlearning_rate": _number(1e-9, 1),
     },
     optional={
-        "loss": st.sampled_from(["neg_cross_entropy", "neg_entropy"]),
-        "mask": st.sampled_from(["none", "sign"]),
-        "normalization": st.sampled_from(["none", "per_parameter", "global_post_mask", "global_pre_mask"]),
+        "loss": _losses,
+        "mask": _masks,
+        "normalization": st.sampled_from(["none", "global_post_mask", "global_pre_mask"]),
         "rate_unit": st.sampled_from(["rms", "l2"]),
         "adversary": _adversaries,
         "forget_momentum": _number(1e-3, 1),
@@ -51,6 +58,21 @@ _methods = st.fixed_dictionaries(
         | st.integers(1, 100),
     },
 )
+_other_methods = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["gradient_ascent", "gradient_difference", "circuit_breakers", "random_mapping"]),
+        "target_modules": st.lists(_names, min_size=1, max_size=3),
+        "unlearning_rate": _number(1e-9, 1),
+    }
+) | st.builds(
+    lambda strengths: {
+        "type": "static_circuit",
+        "target_modules": ["gate_proj"],
+        "unlearning_rate": 0.1,
+        "circuits": [{"loss": "neg_cross_entropy", "strength": strength} for strength in strengths],
+    },
+    st.lists(_number(0.1, 2), min_size=1, max_size=3),
+)
 _corpora = st.fixed_dictionaries({"corpus": _names}, optional={"split": _names, "repeat": st.booleans()})
 _seeds = st.integers(0, 2**32 - 1)
 
@@ -60,7 +82,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "model": st.fixed_dictionaries({"id": _names}, optional={"dtype": st.sampled_from(["float32", "bfloat16"])}),
         "forget": _corpora,
         "retain": _corpora,
-        "method": _methods | st.fixed_dictionaries({"type": st.just("none")}),
+        "method": _methods | _other_methods | st.fixed_dictionaries({"type": st.just("none")}),
         "attack": st.fixed_dictionaries(
             {"rate": st.floats(1e-6, 1), "passes": st.integers(1, 100).map(lambda loops: 4 * loops)},
             optional={"retain": st.booleans(), "check_every": st.integers(1, 100)},

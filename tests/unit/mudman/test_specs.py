@@ -130,13 +130,54 @@ BAD = [
     ({"method.adversary": {"decay": -0.1}}, ["method.adversary.decay"], "between 0 and 1"),
     ({"method.fork_every": 0}, ["method.fork_every"], "at least 1"),
     ({"method.fork_every": {"low": 1.5, "high": 3, "int": True}}, ["method.fork_every"], "whole numbers"),
-    ({"method.adversary": {"type": "lora"}}, ["method.adversary.type"], "'none' or 'fork'"),
-    ({"method.loss": "correct"}, ["method.loss"], "'neg_cross_entropy' or 'neg_entropy'"),
+    ({"method.adversary": {"type": "lore"}}, ["method.adversary.type"], "'none', 'fork' or 'lora'"),
+    ({"method.loss": "correct"}, ["method.loss"], "one of 'neg_cross_entropy', 'neg_entropy', 'correct_logit'"),
+    ({"method.loss": {"type": "correct"}}, ["method.loss.type"], "one of 'neg_cross_entropy'"),
+    ({"method.loss": {"type": "correct_logit", "clap": 1}}, ["method.loss.clap"], "did you mean 'clip'?"),
+    ({"method.loss": {"clip": 1}}, ["method.loss.type"], "add this field"),
+    ({"method.mask": {"type": "percentile", "retain_quantile": 2}}, ["method.mask.retain_quantile"], "between 0 and 1"),
+    ({"method.adversary": {"type": "lora", "update": 0.5}}, ["method.adversary.update"], "leave adversary.update at 0"),
+    (
+        {"method.adversary": {"gradient": "reuse"}, "method.backward": "fading"},
+        ["method.adversary.gradient"],
+        "take adversary.gradient: hybrid or fresh",
+    ),
+    (
+        {"method.mask": "agem", "method.normalization": "per_parameter"},
+        ["method.normalization"],
+        "does not combine with mask: agem",
+    ),
+    ({"constraint": {"retain_loss_increase": 0.1, "pause_at": 0.1}}, ["constraint.pause_at"], "must lie below"),
+    ({"constraint": {"kl": 0}}, ["constraint.kl"], "greater than 0"),
+    ({"constraint": {"mmlu_drop": 0.01}}, ["evaluations"], "exactly one evaluation of type multiple_choice"),
+    (
+        {"objective": {"metric": "wmdp_accuracy", "direction": "minimize", "reduce": "final"}},
+        ["evaluations"],
+        "with measures: forget",
+    ),
+    ({"objective": {"direction": "minimize"}}, ["objective"], "forget_loss goes with direction: maximize"),
+    ({"evaluations": ["cloze", "clozes"]}, ["evaluations.1"], "'kl', 'multiple_choice'"),
+    (
+        {
+            "method": {"type": "gradient_ascent", "target_modules": ["a"], "unlearning_rate": 1.0},
+            "constraint": {"retain_loss_increase": 0.1, "pause_at": 0.05},
+        },
+        ["constraint.pause_at"],
+        "no retain step",
+    ),
+    (
+        {
+            "method": {"type": "tar", "target_modules": ["a"], "inner_steps": 3, "hue": 1},
+            "budget.unlearn_passes": 12,
+        },
+        ["budget.unlearn_passes", "method.hue"],
+        "take 11 or 22",
+    ),
     ({"method.target_modules": "gate_proj"}, ["method.target_modules"], "give a list: [gate_proj]"),
     ({"method.target_modules": []}, ["method.target_modules"], "at least 1"),
     ({"method.target_modules": ["a", 3]}, ["method.target_modules.1"], "string"),
-    ({"method": {"type": "mudmann"}}, ["method.type"], "one of 'mudman', 'none'"),
-    ({"method": {"type": ["mudman"]}}, ["method.type"], "one of 'mudman', 'none'"),
+    ({"method": {"type": "mudmann"}}, ["method.type"], "one of 'mudman', 'gradient_ascent'"),
+    ({"method": {"type": ["mudman"]}}, ["method.type"], "one of 'mudman', 'gradient_ascent'"),
     ({"method": "mudman"}, ["method"], "mapping"),
     ({"attack.type": "lora"}, ["attack.type"], "'relearn'"),
     ({"attack.rate": 0}, ["attack.rate"], "greater than 0"),
@@ -158,7 +199,7 @@ BAD = [
     ({"budget.unlearn_passes": 10**400}, ["budget.unlearn_passes"], "less than or equal to 1000000000"),
     ({"method.adversary": {"type": "none"}, "budget.unlearn_passes": 10}, ["budget.unlearn_passes"], "take 8 or 12"),
     ({"constraint": {"retain_loss_increase": -0.1}}, ["constraint.retain_loss_increase"], "greater than or equal to 0"),
-    ({"constraint": {}}, ["constraint.retain_loss_increase"], "add this field"),
+    ({"constraint": {}}, ["constraint"], "give retain_loss_increase, kl"),
     ({"resources": {"gpus": 1.5}}, ["resources.gpus"], "whole cards"),
     ({"resources": {"gpus": -1}}, ["resources.gpus"], "greater than or equal to 0"),
     ({"resources": {"cpus": 0}}, ["resources.cpus"], "greater than 0"),
@@ -295,7 +336,7 @@ class TestIdentity:
         assert small().identity() == IDENTITY_OF_SMALL
 
 
-IDENTITY_OF_SMALL = "372f1b5cf53253912f40448ad3d4ca04e9b93aa6b42efc0ff2e988b777cb03dc"
+IDENTITY_OF_SMALL = "be9ec4ce3151d625d70264c7ccdf9b9d019ced66eab2c16f3f4138cde3639fe3"
 
 
 class TestResolve:

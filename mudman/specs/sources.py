@@ -1,0 +1,47 @@
+"""What a study works on: a model, texts, and how the texts become token batches."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mudman.specs.base import Model, Name
+
+
+class ModelSpec(Model):
+    """A causal language model."""
+
+    id: Name
+    """A packaged model (``tiny-llama``), a hub id (``org/name``), or a folder under the data root (``./my-model``)."""
+    revision: Name = "main"
+    """Branch, tag or commit on the hub; pinned to a commit when the study is prepared."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of weights, gradients and updates. In bfloat16 small updates vanish."""
+
+
+class CorpusSpec(Model):
+    """Text: one example per record, cut to ``batch.length`` tokens; shorter records are left out."""
+
+    corpus: Name
+    """A named corpus (``python-functions``), a hub id (``org/name``), or a folder under the data root (``./texts``).
+    There a .txt file gives one record per paragraph: blank lines divide them."""
+    config: Name | None = None
+    """Configuration of a hub data set, where it has several."""
+    revision: Name | None = None
+    """Branch, tag or commit on the hub."""
+    split: Name | None = None
+    """Split of the data set; default ``train``, or the one that a named corpus prescribes."""
+    column: Name | None = None
+    """Column that holds the text; default ``text``, or the one that a named corpus prescribes."""
+    repeat: bool = False
+    """Start over when the corpus is shorter than the budget needs, instead of refusing the study."""
+
+
+class BatchSpec(Model):
+    """Shape of every token batch."""
+
+    size: int = Field(16, ge=1, le=4096)
+    """Sequences per batch."""
+    length: int = Field(100, ge=2, le=131072)
+    """Tokens per sequence."""
+    evaluation: int = Field(1, ge=1, le=10_000)
+    """Batches of the validation split that are held out for the losses; the paper uses one."""
