@@ -1,10 +1,11 @@
 # Two commands do everything on a machine with Python 3.11 or newer:
 #   make demo    set up, start the whole system, run the quickstart study, print its result, stop
 #   make test    set up and run all tests
+# Published numbers that need the model hub (and a GPU, to take minutes): make reproduce
 PYTHON ?= python3
 READY  := .venv/.ready
 
-.PHONY: demo up test setup lock clean
+.PHONY: demo up test reproduce setup lock clean
 
 demo: setup
 	@.venv/bin/mudman demo
@@ -16,7 +17,11 @@ test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/core tests/core_data
+	.venv/bin/pytest tests/integration tests/acceptance
+
+reproduce: setup
+	.venv/bin/python -m mudman.reproduce $(ROWS)
 
 setup: $(READY)
 
@@ -34,12 +39,13 @@ $(READY): requirements/all.lock requirements/torch.txt pyproject.toml
 # After a change of the dependencies in pyproject.toml.
 lock:
 	.venv/bin/python -m pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile pyproject.toml --quiet --all-extras --universal \
-		--python-version 3.11 --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links \
-		--output-file requirements/all.lock
-	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile pyproject.toml --quiet --extra service --universal \
-		--python-version 3.11 --generate-hashes --constraint requirements/all.lock --no-emit-index-url \
-		--no-emit-find-links --output-file requirements/service.lock
+	$(LOCK) --all-extras --output-file requirements/all.lock
+	$(LOCK) --extra service --constraint requirements/all.lock --output-file requirements/service.lock
+
+# torch is no part of the lock, and what depends on it must not bring it or its CUDA libraries in.
+LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile pyproject.toml --quiet --universal \
+	--python-version 3.11 --generate-hashes --override requirements/overrides.txt --no-emit-package torch \
+	--no-emit-index-url --no-emit-find-links
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -1,22 +1,36 @@
 """What stays in a worker between trials: the model, a snapshot of its weights, token batches, the first losses."""
 
-import math
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mudman.data.cache import hash_of
 from mudman.data.tokens import TokenBatches, token_batches
 from mudman.engine import Evaluation
+from mudman.evals.evaluators import Evaluator, evaluator
 from mudman.faults import SpecError, checked
-from mudman.models import LoadedModel, load_model
+from mudman.lora import detach_all
+from mudman.models import LoadedModel, load_model, longest_input
 from mudman.modules import matching_weights
-from mudman.results import Point
+from mudman.results import Measurement, Point
 from mudman.specs import NoUnlearning, StudySpec
+from mudman.specs.evaluations import Evaluation as EvaluationSpec
+from mudman.specs.evaluations import KlEvaluation
 
-# One model per process, and the benches built on it: a worker serves studies that share model and texts.
+# One model per process, its benches and its evaluations: a worker serves studies that share model and texts.
 _loaded: dict[tuple, LoadedModel] = {}
 _benches: dict[tuple, "Bench"] = {}
+_evaluated: dict[tuple, "Evaluated"] = {}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation of a bench's model."""
+
+    evaluator: Evaluator
+    untouched: tuple[Measurement, ...]
+    """The numbers of the untouched model."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,7 @@ class Bench:
     """Everything the trials of one study work on."""
 
     model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     revision: str
     forget: TokenBatches
     retain: TokenBatches
@@ -34,8 +49,20 @@ class Bench:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts every weight back to the untouched model's."""
+        """Puts every weight back to the untouched model's; adapters go."""
+        detach_all(self.model)
         torch._foreach_copy_(list(self.model.parameters()), list(self.snapshot))
+
+    def evaluated(self, spec: EvaluationSpec, path: str) -> Evaluated:
+        """The evaluation with its untouched numbers, kept from an earlier call; the model must be untouched now.
+
+        Raises ``SpecError`` at ``path`` where it cannot be had.
+        """
+        key = (spec, hash_of((self.retain.evaluation,)) if isinstance(spec, KlEvaluation) else None)
+        if key not in _evaluated:
+            made = evaluator(spec, path, self.model, self.tokenizer, self.evaluation.retain)
+            _evaluated[key] = Evaluated(made, made.measure("untouched"))
+        return _evaluated[key]
 
 
 def device_for(spec: StudySpec) -> torch.device:
@@ -58,50 +85,47 @@ def bench_for(spec: StudySpec) -> Bench:
     """
     device = device_for(spec)
     model_key = (spec.model, device.type)
-    loops = 0 if isinstance(spec.method, NoUnlearning) else spec.budget.unlearn_passes // spec.method.passes_per_loop()
+    method = spec.method
+    loops = 0 if isinstance(method, NoUnlearning) else spec.budget.unlearn_passes // method.passes_per_loop()
+    training = loops * method.batches_per_loop()
     attack = spec.attack.passes // spec.attack.passes_per_loop()
-    key = (model_key, spec.forget, spec.retain, spec.batch, spec.seeds.data, loops, attack, spec.attack.retain)
+    key = (model_key, spec.forget, spec.retain, spec.batch, spec.seeds.data, training, attack, spec.attack.retain)
     if key in _benches:
         return _benches[key]
     if model_key not in _loaded:
         _loaded.clear()
         _benches.clear()
+        _evaluated.clear()
         _loaded[model_key] = load_model(spec.model, device)
     loaded = _loaded[model_key]
     model, tokenizer, seed = loaded.model, loaded.tokenizer, spec.seeds.data
-    batch = spec.batch.model_copy(update={"length": min(spec.batch.length, _longest(model))})
+    batch = spec.batch.model_copy(update={"length": min(spec.batch.length, longest_input(model))})
     retain_attack = attack if spec.attack.retain else 0
     *_, forget, retain = checked(
         lambda: _check_length(spec, model),
         lambda: _check_modules(spec, model),
-        lambda: token_batches(spec.forget, "forget", batch, seed, tokenizer, loops, attack),
-        lambda: token_batches(spec.retain, "retain", batch, seed, tokenizer, loops, retain_attack),
+        lambda: token_batches(spec.forget, "forget", batch, seed, tokenizer, training, attack),
+        lambda: token_batches(spec.retain, "retain", batch, seed, tokenizer, training, retain_attack),
     )
-    _check_vocabulary(loaded.model, (forget, retain))
+    _check_vocabulary(model, (forget, retain))
     evaluation = Evaluation(list(forget.evaluation.to(device)), list(retain.evaluation.to(device)))
     if earlier := next(iter(_benches.values()), None):
         earlier.restore()
         snapshot = earlier.snapshot
     else:
-        snapshot = tuple(parameter.detach().clone() for parameter in loaded.model.parameters())
+        snapshot = tuple(parameter.detach().clone() for parameter in model.parameters())
     _benches[key] = Bench(
-        loaded.model, loaded.revision, forget, retain, evaluation, snapshot, evaluation.point(loaded.model, 0)
+        model, tokenizer, loaded.revision, forget, retain, evaluation, snapshot, evaluation.point(model, 0)
     )
     return _benches[key]
 
 
-def _longest(model: PreTrainedModel) -> float:
-    """Tokens that the model takes at most."""
-    longest = getattr(model.config, "max_position_embeddings", None)
-    return math.inf if longest is None else longest
-
-
 def _check_length(spec: StudySpec, model: PreTrainedModel) -> None:
-    if spec.batch.length > _longest(model):
+    if spec.batch.length > longest_input(model):
         raise SpecError.at(
             "batch.length",
             f"{spec.batch.length} tokens are more than the model takes",
-            f"take at most {_longest(model)}",
+            f"take at most {longest_input(model)}",
         )
 
 

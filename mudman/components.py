@@ -1,7 +1,8 @@
 """The parts that MUDMAN is made of: pure functions on lists of tensors, one tensor per intervened weight.
 
 Functions ending in ``_`` change their first argument in place: gradients are as large as the weights, and a method may
-hold three such lists only (adversary, gradient, accumulator). Source: arXiv 2506.12484, section 4; docs/method.md.
+hold few such lists (plain MUDMAN: adversary, gradient, accumulator). The masks that need more than signs are in
+``masks``. Source: arXiv 2506.12484, section 4 and appendix E; docs/method.md.
 """
 
 import torch
@@ -24,6 +25,36 @@ def damp_growth_(gradients: list[Tensor], weights: list[Tensor], factor: float) 
     """Scale entries whose descent step would grow the absolute weight (step 12): there signs differ."""
     for gradient, weight in zip(gradients, weights, strict=True):
         gradient.mul_(torch.where(torch.sign(weight) != torch.sign(gradient), factor, 1.0).to(gradient.dtype))
+
+
+def signed_power_(tensors: list[Tensor], power: float) -> None:
+    """x ← sign(x) · |x|^power: weight consensus averages roots, in which many small gradients outvote a large one."""
+    for tensor in tensors:
+        sign = torch.sign(tensor)
+        tensor.abs_().pow_(power).mul_(sign)
+
+
+def pull_back_(
+    gradients: list[Tensor],
+    importance: list[Tensor],
+    weights: list[Tensor],
+    original: list[Tensor],
+    strength: float,
+    decay: float,
+) -> None:
+    """Online-EWC (arXiv 1805.06370): F ← γ · F + (1 − γ) · g², then g ← g + λ · F · (w − original w).
+
+    λ is ``strength``, γ is ``decay``, F the ``importance``, changed in place like the gradients.
+    """
+    for gradient, important, weight, start in zip(gradients, importance, weights, original, strict=True):
+        important.mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
+        gradient.addcmul_(important, weight - start, value=strength)
+
+
+def revert_small_changes_(weights: list[Tensor], original: list[Tensor], threshold: float) -> None:
+    """Selective revert: weights whose change since ``original`` is smaller than ``threshold`` are set back."""
+    for weight, start in zip(weights, original, strict=True):
+        weight.copy_(torch.where((weight - start).abs() < threshold, start, weight))
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mudman import results
 from mudman.evals.loss import mean_loss
 from mudman.faults import SpecError
+from mudman.lora import attach
 from mudman.losses import cross_entropy
 from mudman.methods import METHODS
 from mudman.modes import in_mode
@@ -145,7 +146,8 @@ def relearn(
     evaluation: Evaluation | None = None,
     on_pass: Callable[[int, Point | None], None] | None = None,
 ) -> Phase:
-    """Attack: train all parameters on ``forget`` with plain SGD at a constant rate.
+    """Attack: train on ``forget`` with plain SGD at a constant rate: all parameters, or low-rank adapters (``lora``) on
+    all linear layers but the head, which are left in the model (``mudman.lora.detach_all`` takes them out).
 
     :param model: a transformers causal language model; changed in place.
     :param forget: token batches, LongTensor [batch, length], in the order of use, over again when they end.
@@ -168,7 +170,7 @@ def relearn(
 
     schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, None, on_pass)
     counted = Passes(model, schedule.passed)
-    names, weights = zip(*model.named_parameters(), strict=True)
+    names, weights = zip(*_attacked(model, spec).items(), strict=True)
 
     def step(tokens: Tensor) -> Tensor:
         loss = cross_entropy(counted.forward(tokens).logits, tokens)
@@ -185,6 +187,17 @@ def relearn(
             if schedule.loop_done((forget_loss, retain_loss)):
                 break
     return Phase(model, schedule.record(counted, names, weights))
+
+
+def _attacked(model: nn.Module, spec: AttackSpec) -> dict[str, nn.Parameter]:
+    """What the attack trains, by name; adapters are attached here, drawn by torch's seed."""
+    if spec.lora is None:
+        return dict(model.named_parameters())
+    head = model.get_output_embeddings()
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head]
+    seed = int(torch.randint(2**32, ()))
+    trained = {id(tensor) for tensor in attach(model, linear, spec.lora, seed, "attack.lora").parameters}
+    return {name: tensor for name, tensor in model.named_parameters() if id(tensor) in trained}
 
 
 class _Schedule:

@@ -1,5 +1,6 @@
 """Loading a causal language model and its tokenizer: safetensors only, no code from a hub, nothing unpickled."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ def load_model(spec: ModelSpec, device: torch.device) -> LoadedModel:
                    "save it into the model's folder with tokenizer.save_pretrained"):  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return LoadedModel(model.to(device), tokenizer, revision)
+
+
+def longest_input(model: PreTrainedModel) -> int:
+    """Tokens that the model takes at most; more than anyone has where it does not say."""
+    return getattr(model.config, "max_position_embeddings", sys.maxsize)
 
 
 @contextmanager

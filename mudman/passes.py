@@ -1,9 +1,10 @@
 """Forward and backward passes, each counted, with a look for a stop order after each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
 class Passes:
@@ -18,17 +19,35 @@ class Passes:
         self.made = 0
         self._on_pass = on_pass
 
-    def forward(self, tokens: Tensor, hidden_states: bool = False):
-        """The model's output on ``tokens`` [batch, length]: an object with ``logits`` (and ``hidden_states``)."""
-        extra = {"output_hidden_states": True} if hidden_states else {}
-        output = self.model(input_ids=tokens, use_cache=False, **extra)
+    def forward(self, tokens: Tensor, hidden_states: bool = False, weights: Mapping[str, Tensor] | None = None):
+        """The model's output on ``tokens`` [batch, length]: an object with ``logits`` (and ``hidden_states``).
+
+        ``weights``: tensors, by parameter name, that stand in for the model's own and get their gradients.
+        """
+        inputs = {"input_ids": tokens, "use_cache": False}
+        inputs |= {"output_hidden_states": True} if hidden_states else {}
+        output = self.model(**inputs) if weights is None else functional_call(self.model, dict(weights), (), inputs)
         self._count()
         return output
 
-    def gradients(self, loss: Tensor, weights: Sequence[nn.Parameter], keep_graph: bool = False) -> list[Tensor]:
-        """∇ loss for each weight, in order; weights that the loss does not reach get zeros."""
-        gradients = torch.autograd.grad(
-            loss, weights, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
+    def gradients(
+        self, loss: Tensor, weights: Sequence[Tensor], keep_graph: bool = False, create_graph: bool = False
+    ) -> list[Tensor]:
+        """∇ loss for each weight, in order; weights that the loss does not reach get zeros.
+
+        ``create_graph``: the gradients can be differentiated in turn.
+        """
+        gradients = (
+            [torch.zeros_like(weight) for weight in weights]
+            if not loss.requires_grad
+            else torch.autograd.grad(
+                loss,
+                weights,
+                retain_graph=keep_graph or create_graph,
+                create_graph=create_graph,
+                allow_unused=True,
+                materialize_grads=True,
+            )
         )
         self._count()
         return list(gradients)
@@ -51,7 +70,7 @@ class Passes:
 
         handles = [weight.register_post_accumulate_grad_hook(hook(i)) for i, weight in enumerate(weights)]
         try:
-            loss.backward()
+            loss.backward(inputs=list(weights))
         finally:
             for handle in handles:
                 handle.remove()

@@ -8,14 +8,19 @@ from mudman import simulation
 from mudman.faults import SpecError
 from mudman.results import Outcome, Preparation, TrialResult
 from mudman.specs import NoUnlearning, StudySpec
+from mudman.specs.evaluations import RecordSpec
+from mudman.specs.study import SamplerSpec, StatisticsSpec
 from mudman.trial import run_trial
 
 
-def prepare(spec: StudySpec) -> Preparation:
+def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) -> Preparation:
     """Everything a study needs to know of its model and texts.
 
+    ``baselines`` is shared by studies that are prepared one after the other: those that agree in the attack on the
+    untouched model run it once.
+
     Raises ``SpecError`` with the faults found: unknown model, texts missing or too short, modules that match nothing,
-    an attack that breaks the untouched model.
+    evaluations that cannot be had, an attack that breaks the untouched model.
     """
     if spec.model.id == simulation.MODEL_ID:
         return _simulated(spec)
@@ -32,7 +37,9 @@ def prepare(spec: StudySpec) -> Preparation:
             "gives losses that are no finite numbers before any unlearning",
             "check the weights, or take dtype: float32",
         )
-    baseline = run_trial(_without_unlearning(spec), {})
+    untouched, baselines = _without_unlearning(spec), {} if baselines is None else baselines
+    identity = untouched.identity()
+    baseline = baselines[identity] = baselines.get(identity) or run_trial(untouched, {})
     if baseline.outcome is Outcome.DIVERGED:
         raise SpecError.at(
             "attack.rate", f"the attack diverges on the untouched model at rate {spec.attack.rate:g}", "lower the rate"
@@ -46,15 +53,7 @@ def prepare(spec: StudySpec) -> Preparation:
         )
     return Preparation(
         model_revision=bench.revision,
-        corpora={
-            field: {
-                "texts": tokens.texts,
-                "revision": tokens.revision,
-                "licence": tokens.licence,
-                "tokens_sha256": tokens.fingerprint(),
-            }
-            for field, tokens in (("forget", bench.forget), ("retain", bench.retain))
-        },
+        corpora={field: tokens.provenance() for field, tokens in (("forget", bench.forget), ("retain", bench.retain))},
         matched_modules=tuple(matched),
         intervened_parameters=sum(weight.numel() for weight in matched.values()),
         initial_forget_loss=bench.untouched.forget_loss,
@@ -69,7 +68,12 @@ def prepare(spec: StudySpec) -> Preparation:
 
 
 def _without_unlearning(spec: StudySpec) -> StudySpec:
-    return spec.model_copy(update={"method": NoUnlearning(type="none"), "constraint": None})
+    """As the baseline runs. Its evaluations are the study's: one that cannot be had ends the preparation."""
+    bare = {"method": NoUnlearning(type="none"), "constraint": None, "record": RecordSpec()}
+    # What makes no difference to it is left out, so that studies that differ in nothing else share it.
+    search = {"sampler": SamplerSpec(), "statistics": StatisticsSpec(), "priority": 0}
+    budget = spec.budget.model_copy(update={"trials": 1})
+    return spec.model_copy(update={**bare, **search, "name": "baseline", "labels": {}, "budget": budget})
 
 
 def _simulated(spec: StudySpec) -> Preparation:

@@ -7,34 +7,17 @@ import difflib
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from mudman import packaged, simulation
+from mudman.data.named import HUB_CORPORA, HUB_QUESTIONS, NamedCorpus
 from mudman.faults import FieldFault, SpecError, checked
+from mudman.packaged import PackagedText
 from mudman.specs import CorpusSpec, ModelSpec, StudySpec
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-@dataclass(frozen=True)
-class HubCorpus:
-    """A data set of the hub under a name of its own, with what is needed to read it."""
-
-    name: str
-    dataset: str
-    config: str | None
-    split: str
-    column: str
-    licence: str
-
-
-HUB_CORPORA = {
-    corpus.name: corpus
-    for corpus in (
-        HubCorpus("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", "train", "text", "CC-BY-SA-3.0"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -44,6 +27,8 @@ class Place:
     kind: Literal["packaged", "folder", "hub"]
     path: Path | None = None
     hub_id: str | None = None
+    licence: str | None = None
+    """Where it is known from the name alone."""
 
 
 def data_root() -> Path:
@@ -60,11 +45,39 @@ def model_place(model: ModelSpec, root: Path | None = None) -> Place:
 
 def corpus_place(corpus: CorpusSpec, field: str, root: Path | None = None) -> Place:
     """Likewise at ``<field>.corpus``."""
-    if corpus.corpus in packaged.TEXTS:
-        return Place("packaged", path=packaged.TEXTS[corpus.corpus].path)
-    if corpus.corpus in HUB_CORPORA:
-        return Place("hub", hub_id=HUB_CORPORA[corpus.corpus].dataset)
-    return _place(f"{field}.corpus", corpus.corpus, [*packaged.TEXTS, *HUB_CORPORA], root)
+    return _data_place(corpus.corpus, f"{field}.corpus", packaged.TEXTS, HUB_CORPORA, root)
+
+
+def corpus_form(corpus: CorpusSpec, field: str) -> NamedCorpus | None:
+    """As which named corpus its records are read. Raises ``SpecError`` at ``<field>.form`` or ``<field>.column``."""
+    if corpus.form is None:
+        form = HUB_CORPORA.get(corpus.corpus)
+    elif corpus.corpus in packaged.TEXTS or corpus.corpus in HUB_CORPORA:
+        raise SpecError.at(f"{field}.form", f"{corpus.corpus} has a form of its own", "leave form out")
+    elif corpus.form not in HUB_CORPORA:
+        raise SpecError.at(f"{field}.form", f"{corpus.form!r} is not known", f"one of {', '.join(HUB_CORPORA)}")
+    else:
+        form = HUB_CORPORA[corpus.form]
+    if form and len(form.columns) > 1 and corpus.column:
+        raise SpecError.at(
+            f"{field}.column", f"texts of the form {form.name} are made of {', '.join(form.columns)}", "leave it out"
+        )
+    return form
+
+
+def questions_place(name: str, field: str, root: Path | None = None) -> Place:
+    """Where multiple-choice questions are. Raises ``SpecError`` at ``field``."""
+    return _data_place(name, field, packaged.QUESTIONS, HUB_QUESTIONS, root)
+
+
+def _data_place(
+    name: str, field: str, shipped: dict[str, PackagedText], named: dict[str, NamedCorpus], root: Path | None
+) -> Place:
+    if name in shipped:
+        return Place("packaged", path=shipped[name].path, licence=shipped[name].licence)
+    if name in named:
+        return Place("hub", hub_id=named[name].dataset, licence=named[name].licence)
+    return _place(field, name, [*shipped, *named], root)
 
 
 def source_faults(spec: StudySpec, root: Path | None = None) -> list[FieldFault]:
@@ -76,6 +89,13 @@ def source_faults(spec: StudySpec, root: Path | None = None) -> list[FieldFault]
             lambda: model_place(spec.model, root),
             lambda: corpus_place(spec.forget, "forget", root),
             lambda: corpus_place(spec.retain, "retain", root),
+            lambda: corpus_form(spec.forget, "forget"),
+            lambda: corpus_form(spec.retain, "retain"),
+            *(
+                partial(questions_place, evaluation.questions, f"evaluations.{index}.questions", root)
+                for index, evaluation in enumerate(spec.evaluations)
+                if hasattr(evaluation, "questions")
+            ),
         )
     except SpecError as error:
         return error.faults

@@ -139,11 +139,12 @@ class TrialResult(_Data):
 
     outcome: Outcome
     value: Loss = None
-    """Objective (nats per token); only of a valid trial."""
+    """Objective (nats per token, or accuracy); only of a valid trial."""
     violation: Loss = None
-    """Worst retain loss over its bound, in units of the budget (nats, where the budget is 0): above 0 is infeasible."""
+    """Worst excess over a bound of the constraint, in units of that bound (nats or accuracy, where the bound is 0):
+    above 0 is infeasible."""
     overrun: Loss = None
-    """Nats per token above the bound, where the trial was stopped for it."""
+    """Nats per token (or accuracy) beyond the bound that ended the trial."""
     stopped_at_pass: int | None = None
     """Booked passes, of both phases together, at which a check ended the trial."""
     unlearning: Curve = Curve()

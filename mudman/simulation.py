@@ -44,6 +44,7 @@ def simulate(spec: StudySpec, hyperparameters: dict[str, float], report: Report)
         outcome=outcome,
         value=value if valid else None,
         violation={Outcome.VALID: -1.0, Outcome.OVER_RETAIN_BUDGET: 0.5, Outcome.DIVERGED: 1000.0}.get(outcome),
+        violated="retain_loss_increase" if outcome is Outcome.OVER_RETAIN_BUDGET else None,
         overrun=0.02 if outcome is Outcome.OVER_RETAIN_BUDGET else None,
         stopped_at_pass=30 if outcome is Outcome.OVER_RETAIN_BUDGET else None,
         unlearning=Curve.of(curves["unlearn"]),

@@ -4,17 +4,30 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mudman import simulation
-from mudman.faults import SpecError
-from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, Report, TrialResult
-from mudman.specs import ConstraintSpec, MethodSpec, StudySpec, parse, resolve
+from mudman.constraint import DIVERGED_VIOLATION, Constraint
+from mudman.faults import SpecError, checked
+from mudman.results import (
+    Curve,
+    Decision,
+    Fault,
+    Measurement,
+    Outcome,
+    Point,
+    Progress,
+    Report,
+    Trace,
+    TrialResult,
+)
+from mudman.shape import attack_shape
+from mudman.specs import MethodSpec, StudySpec, parse, resolve
+from mudman.specs.evaluations import Evaluation, KlEvaluation
 
 if TYPE_CHECKING:
-    from mudman.bench import Bench
-
-DIVERGED_VIOLATION = 1000.0  # budgets: far beyond any finite overrun, and finite, as samplers need it
+    from mudman.bench import Bench, Evaluated
 
 
 def run_trial(
@@ -30,7 +43,7 @@ def run_trial(
     """
     spec = spec if isinstance(spec, StudySpec) else parse(dict(spec))
     method = resolve(spec.method, dict(hyperparameters))
-    trial = _Trial(report or _carry_on, spec.constraint)
+    trial = _Trial(spec, report or _carry_on)
     if spec.model.id == simulation.MODEL_ID:
         return simulation.simulate(spec, dict(hyperparameters), trial.report)
 
@@ -61,7 +74,7 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
 
     bench = bench_for(spec)
     bench.restore()
-    trial.begin(spec, bench)
+    trial.begin(bench)
 
     torch.manual_seed(spec.seeds.trial)
     _, unlearning = unlearn(
@@ -72,13 +85,17 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
         0 if method.type == "none" else spec.budget.unlearn_passes,
         evaluation=bench.evaluation,
         check_every=spec.constraint.check_every if spec.constraint else 30,
-        stop_when=trial.is_over_budget,
+        stop_when=trial.is_over,
+        pause_when=trial.constraint and trial.constraint.pauses,
         on_pass=trial.on_pass("unlearn", spec.budget.unlearn_passes),
+        trace=spec.record.trace,
     )
+    trial.trace, trial.paused_passes = unlearning.trace, unlearning.paused_passes
     if unlearning.diverged:
         return trial.result(Outcome.DIVERGED, ended_by_check=unlearning.stopped_at_pass is not None)
     if unlearning.stopped_at_pass is not None:
         return trial.result(Outcome.OVER_RETAIN_BUDGET, ended_by_check=True)
+    trial.measure_all("unlearned")
 
     torch.manual_seed(spec.seeds.trial)
     _, relearning = relearn(
@@ -91,7 +108,8 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
     )
     if relearning.diverged:
         return trial.result(Outcome.DIVERGED, ended_by_check=relearning.stopped_at_pass is not None)
-    return trial.result(Outcome.VALID, reduce=spec.objective.reduce)
+    trial.measure_all("attacked")
+    return trial.result(Outcome.VALID)
 
 
 class _StopOrdered(Exception):
@@ -106,25 +124,73 @@ def _carry_on(progress: Progress) -> Decision:
 class _Trial:
     """What is known of a running trial: enough for a result at any moment."""
 
+    spec: StudySpec
     report: Report
-    constraint: ConstraintSpec | None
     started: float = field(default_factory=time.monotonic)
-    bound: float | None = None
+    bench: "Bench | None" = None
+    constraint: Constraint | None = None
     device: str = "cpu"
     log: list[str] = field(default_factory=list)
     points: dict[str, list[Point]] = field(default_factory=lambda: {"unlearn": [], "relearn": []})
     """Of each phase's curve, as they come: a trial that ends early keeps them."""
     booked: dict[str, int] = field(default_factory=lambda: {"unlearn": 0, "relearn": 0})
     made: int = 0
+    evaluated: dict[Evaluation, "Evaluated"] = field(default_factory=dict)
+    measurements: list[Measurement] = field(default_factory=list)
+    latest: dict[Evaluation, tuple[int, tuple[Measurement, ...]]] = field(default_factory=dict)
+    """Booked passes at which an evaluation was measured last, and what it gave: no state is measured twice."""
+    token_losses: dict[str, list[list[float]]] = field(default_factory=dict)
+    trace: Trace | None = None
+    paused_passes: int = 0
 
-    def begin(self, spec: StudySpec, bench: "Bench") -> None:
-        untouched = bench.untouched
+    def begin(self, bench: "Bench") -> None:
+        """The model is untouched now. Raises ``SpecError`` for an evaluation that cannot be had."""
+        self.bench, untouched = bench, bench.untouched
         self.points["unlearn"].append(untouched)
         self.device = str(next(bench.model.parameters()).device)
         self.say(f"untouched model: forget loss {untouched.forget_loss:.4f}, retain loss {untouched.retain_loss:.4f}")
-        if self.constraint is not None:
-            self.bound = untouched.retain_loss + self.constraint.retain_loss_increase
-            self.say(f"retain loss may reach {self.bound:.4f}")
+        needed = [*self.spec.evaluations]
+        if self.spec.constraint is not None and self.spec.constraint.kl is not None:
+            needed.append(_KL)
+        ready = [partial(bench.evaluated, each, f"evaluations.{index}") for index, each in enumerate(needed)]
+        self.evaluated = dict(zip(needed, checked(*ready), strict=True))
+        self.latest = {each: (0, evaluated.untouched) for each, evaluated in self.evaluated.items()}
+        self.measure_all("untouched")
+        if self.spec.constraint is not None:
+            self.constraint = self._watch(untouched)
+
+    def _watch(self, untouched: Point) -> Constraint:
+        spec, utility = self.spec.constraint, _measuring(self.spec, "utility")
+        constraint = Constraint(
+            spec,
+            untouched,
+            self.latest[utility][1][0].value if spec.bounds_utility else None,
+            self.spec.budget.unlearn_passes,
+            lambda: self.measure(_KL, "unlearned")[0].value,
+            lambda: self.measure(utility, "unlearned")[0].value,
+        )
+        if constraint.retain_bound is not None:
+            self.say(f"retain loss may reach {constraint.retain_bound:.4f}")
+        return constraint
+
+    def measure(self, evaluation: Evaluation, when: str) -> tuple[Measurement, ...]:
+        """The numbers of the model as it is now; they go into the log."""
+        passes = sum(self.booked.values())
+        at, found = self.latest[evaluation]
+        if at != passes:
+            found = self.evaluated[evaluation].evaluator.measure(when)
+            self.say("; ".join(f"{m.name} ({m.protocol}) {m.value}" for m in found))
+        self.latest[evaluation] = passes, tuple(m.model_copy(update={"when": when}) for m in found)
+        return self.latest[evaluation][1]
+
+    def measure_all(self, when: str) -> None:
+        """What the spec asks for, at one of the three moments."""
+        for evaluation in dict.fromkeys(self.spec.evaluations):
+            self.measurements += self.measure(evaluation, when)
+        if self.spec.record.token_losses:
+            from mudman.evals.loss import token_losses
+
+            self.token_losses[when] = token_losses(self.bench.model, self.bench.evaluation.forget)
 
     def say(self, line: str) -> None:
         self.log.append(f"{time.monotonic() - self.started:8.2f} s  {line}")
@@ -147,35 +213,28 @@ class _Trial:
 
         return passed
 
-    def is_over_budget(self, point: Point) -> bool:
-        return self.bound is not None and point.retain_loss > self.bound
+    def is_over(self, point: Point) -> bool:
+        """Whether a bound ends the trial at this check."""
+        self.booked["unlearn"] = point.passes  # a loop may make fewer passes than it books
+        return self.constraint is not None and self.constraint.is_over(point)
 
-    def violation(self) -> float | None:
-        """Worst retain loss at the unlearning checks over its bound, in units of the budget (nats, where it is 0)."""
-        if self.bound is None:
-            return None
-        losses = [point.retain_loss for point in self.points["unlearn"][1:] if point.retain_loss is not None]
-        unit = self.constraint.retain_loss_increase or 1.0
-        return (max(losses) - self.bound) / unit if losses else -1.0
-
-    def result(
-        self, outcome: Outcome, *, fault: Fault | None = None, ended_by_check: bool = False, reduce: str = "min"
-    ) -> TrialResult:
+    def result(self, outcome: Outcome, *, fault: Fault | None = None, ended_by_check: bool = False) -> TrialResult:
         """The result of a trial that ends now, with all that was seen until now."""
         unlearning, relearning = Curve.of(self.points["unlearn"]), Curve.of(self.points["relearn"])
         checks = [loss for loss in relearning.forget_loss[1:] if loss is not None]
         minimum, final = (min(checks), checks[-1]) if checks else (None, None)
         booked = sum(self.booked.values())
+        over = self.constraint if outcome is Outcome.OVER_RETAIN_BUDGET else None
+        if over is not None:  # what was measured at the check that ended it
+            self.say(f"over the bound {over.violated} by {over.overrun}")
+            self.measurements += [m for passes, found in self.latest.values() if passes == booked for m in found]
         self.say(f"{outcome}" + (f": {fault.type}: {fault.message}" if fault else ""))
         return TrialResult(
             outcome=outcome,
-            value=(minimum if reduce == "min" else final) if outcome is Outcome.VALID else None,
-            violation=DIVERGED_VIOLATION
-            if outcome is Outcome.DIVERGED
-            else self.violation()
-            if outcome.counts
-            else None,
-            overrun=unlearning.retain_loss[-1] - self.bound if outcome is Outcome.OVER_RETAIN_BUDGET else None,
+            value=self._value(minimum, final) if outcome is Outcome.VALID else None,
+            violation=self._violation(outcome),
+            violated=over and over.violated,
+            overrun=over and over.overrun,
             stopped_at_pass=booked if ended_by_check else None,
             unlearning=unlearning,
             relearning=relearning,
@@ -184,13 +243,39 @@ class _Trial:
             forget_loss_unlearned=_last(unlearning.forget_loss),
             retain_loss_unlearned=_last(unlearning.retain_loss),
             retain_loss_final=_last(relearning.retain_loss),
+            measurements=tuple(self.measurements),
+            attack_shape=attack_shape(relearning.passes, relearning.forget_loss) if relearning.passes else None,
+            trace=self.trace,
+            token_losses=self.token_losses or None,
             passes_booked=booked,
             passes_made=self.made,
+            paused_passes=self.paused_passes,
             seconds=time.monotonic() - self.started,
             device=self.device,
             fault=fault,
             log="\n".join(self.log),
         )
+
+    def _value(self, minimum: float | None, final: float | None) -> float | None:
+        objective = self.spec.objective
+        if objective.metric == "forget_loss":
+            return minimum if objective.reduce == "min" else final
+        judged = _measuring(self.spec, "forget" if objective.metric == "wmdp_accuracy" else None)
+        return self.latest[judged][1][0].value
+
+    def _violation(self, outcome: Outcome) -> float | None:
+        if outcome is Outcome.DIVERGED:
+            return DIVERGED_VIOLATION
+        return self.constraint.violation if self.constraint is not None and outcome.counts else None
+
+
+_KL = KlEvaluation(type="kl")
+
+
+def _measuring(spec: StudySpec, what: str | None) -> Evaluation | None:
+    """The multiple-choice evaluation that measures ``what``; None asks for the cloze."""
+    wanted = ("cloze", None) if what is None else ("multiple_choice", what)
+    return next((e for e in spec.evaluations if (e.type, getattr(e, "measures", None)) == wanted), None)
 
 
 def _last(losses: tuple[float | None, ...]) -> float | None:

@@ -7,11 +7,12 @@ from fastapi import FastAPI
 
 from service.openapi import complete
 from service.problems import handle_errors
-from service.routes import health, presets, studies, trials
+from service.routes import catalogue, comparisons, health, presets, studies, trials
 from service.store.database import Database
 from service.store.settings import Settings
 
-DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best.
+DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best; or post a
+comparison of several methods, and take its table.
 
 Every error is a problem document (RFC 9457) that names each wrong field and the remedy."""
 
@@ -36,7 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.database, app.state.settings = database, settings
-    app.state.routers = [module.router for module in (health, presets, studies, trials)]
+    app.state.routers = [module.router for module in (health, presets, studies, trials, comparisons, catalogue)]
     for router in app.state.routers:
         app.include_router(router)
     handle_errors(app)

@@ -1,8 +1,9 @@
 """From the bytes of a request to a checked spec. Long bodies and unknown kinds are refused unparsed."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Request
 
@@ -11,6 +12,7 @@ from mudman.documents import read_json, read_yaml
 from mudman.faults import FieldFault, SpecError
 from mudman.registry import source_faults
 from mudman.specs import Model, Name, StudySpec, parse, parse_as
+from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, location, parse_comparison
 from service.problems import BodyTooLarge, UnsupportedBody
 
 JSON = ("application/json",)
@@ -19,13 +21,20 @@ _SWALLOW = 20
 """Times the limit that is read and thrown away: a client that sends first and listens later sees the answer too."""
 
 
-class PresetRequest(Model):
-    """A packaged spec, with changes."""
+class ComparisonPresetRequest(Model):
+    """A packaged comparison, with changes."""
 
     preset: Name
     """Name of the preset; ``GET /presets`` lists them."""
     overrides: dict[str, Any] = {}
     """Changes by field; keys may be dotted (``budget.trials``). Mappings are merged, everything else replaces."""
+
+
+class PresetRequest(ComparisonPresetRequest):
+    """A packaged spec, with changes."""
+
+    variant: Name | None = None
+    """Which one, where the preset is a comparison; default: its first."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +52,9 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class _OverrideFault(FieldFault):
-    """A fault in a preset with overrides: it points into the overrides, where the user can mend it."""
-
-    at: tuple[str, ...] = ()
-
-    def pointer(self) -> str:
-        return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in ("overrides", *self.at))
+class ComparisonSubmission:
+    spec: ComparisonSpec
+    preset: str | None
 
 
 async def _body(request: Request) -> Body:
@@ -80,25 +85,52 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 RequestBody = Annotated[Body, Depends(_body)]
+T = TypeVar("T")
 
 
 def parse_submission(body: Body, data_root: Path) -> Submission:
-    """Raises ``SpecError`` with every fault, those of models, corpora and folders that are not there included."""
+    """A study. Raises ``SpecError`` with every fault, those of models, corpora and folders that are not there included.
+
+    Of a preset that is a comparison one variant is taken.
+    """
+
+    def load(request: PresetRequest) -> Any:
+        document = presets.load(request.preset, request.overrides, variant=request.variant)
+        if is_comparison(document):
+            first = next(iter(document["variants"]))
+            document = presets.load(request.preset, request.overrides, variant=first)
+        return document
+
+    return Submission(*_submitted(body, PresetRequest, load, lambda data: _study(data, data_root)))
+
+
+def parse_comparison_submission(body: Body, data_root: Path) -> ComparisonSubmission:
+    """As ``parse_submission``, of a comparison."""
+
+    def load(request: ComparisonPresetRequest) -> Any:
+        return presets.load(request.preset, request.overrides)
+
+    return ComparisonSubmission(
+        *_submitted(body, ComparisonPresetRequest, load, lambda data: _comparison(data, data_root))
+    )
+
+
+def _submitted(
+    body: Body, request_kind: type, load: Callable[[Any], Any], check: Callable[[Any], T]
+) -> tuple[T, str | None]:
+    """What the document or preset means, and the name of the preset."""
     try:
-        return _submission(_document(body), data_root)
+        data = _document(body)
+        if not (isinstance(data, dict) and "preset" in data):
+            return check(data), None
+        request = parse_as(request_kind, data)
+        document = load(request)
+        try:
+            return check(document), request.preset
+        except SpecError as error:
+            raise SpecError([_in_overrides(fault, request.overrides) for fault in error.faults]) from None
     except RecursionError:
         raise SpecError([FieldFault("", "is nested too deeply", "a spec has five levels; take out the rest")]) from None
-
-
-def _submission(data: Any, data_root: Path) -> Submission:
-    if not (isinstance(data, dict) and "preset" in data):
-        return Submission(_checked(data, data_root), None)
-    request = parse_as(PresetRequest, data)
-    document = presets.load(request.preset, request.overrides)
-    try:
-        return Submission(_checked(document, data_root), request.preset)
-    except SpecError as error:
-        raise SpecError([_in_overrides(fault, request.overrides) for fault in error.faults]) from None
 
 
 def _document(body: Body) -> Any:
@@ -112,23 +144,33 @@ def _document(body: Body) -> Any:
     return read_json(text) if body.kind == "json" else read_yaml(text)
 
 
-def _checked(data: Any, data_root: Path) -> StudySpec:
+def _study(data: Any, data_root: Path) -> StudySpec:
+    if is_comparison(data):
+        raise SpecError.at("variants", "makes it a comparison", "post it to /comparisons (`mudman compare`)")
     spec = parse(data)
     if faults := source_faults(spec, data_root):
         raise SpecError(faults)
     return spec
 
 
+def _comparison(data: Any, data_root: Path) -> ComparisonSpec:
+    spec = parse_comparison(data)
+    faults: dict[FieldFault, list[str]] = {}
+    for variant, study in spec.studies.items():
+        for fault in source_faults(study, data_root):
+            faults.setdefault(fault, []).append(variant)
+    if faults:
+        everywhere = len(spec.studies)
+        raise SpecError(
+            [
+                placed
+                for fault, variants in faults.items()
+                for placed in ([fault] if len(variants) == everywhere else spec.placed(fault, variants))
+            ]
+        )
+    return spec
+
+
 def _in_overrides(fault: FieldFault, overrides: dict[str, Any]) -> FieldFault:
-    return _OverrideFault(**vars(replace(fault)), at=tuple(_location(fault.path, overrides)))
-
-
-def _location(path: str, overrides: Any) -> list[str]:
-    """Keys that lead to ``path``, as far as the overrides mention it. Their keys may be dotted."""
-    if isinstance(overrides, dict):
-        for key, value in overrides.items():
-            if path == key or key.startswith(f"{path}."):
-                return [key]
-            if path.startswith(f"{key}."):
-                return [key, *_location(path[len(key) + 1 :], value)]
-    return []
+    """A fault in a preset with overrides points into the overrides, where the user can mend it."""
+    return PlacedFault(fault.path, fault.message, fault.remedy, ("overrides", *location(fault.path, overrides)))

@@ -68,11 +68,7 @@ class Client:
 
         Answers the study, or with ``dry_run`` what it would be. Safe to repeat: ``key`` makes it the same request.
         """
-        if not isinstance(document, str):
-            document, media_type = json.dumps(document), "application/json"
-        headers = {"Content-Type": media_type, "Idempotency-Key": key or str(uuid.uuid4())}
-        parameters = {"dry_run": "true"} if dry_run else {}
-        return self._ask("POST", "/studies", repeat=True, content=document.encode(), headers=headers, params=parameters)
+        return self._post("/studies", document, media_type, dry_run, key)
 
     def studies(self, **filters: Any) -> Iterator[Document]:
         """Every study that matches, newest first."""
@@ -93,9 +89,46 @@ class Client:
     def cancel(self, study_id: str) -> Document:
         return self._ask("POST", f"/studies/{_part(study_id)}/cancel")
 
+    def compare(
+        self,
+        document: Document | str,
+        *,
+        media_type: str = "application/yaml",
+        dry_run: bool = False,
+        key: str | None = None,
+    ) -> Document:
+        """Post a comparison, or a preset that is one; as ``submit`` does."""
+        return self._post("/comparisons", document, media_type, dry_run, key)
+
+    def comparisons(self, **filters: Any) -> Iterator[Document]:
+        """Every comparison that matches, newest first."""
+        return self._pages("/comparisons", filters)
+
+    def comparison(self, comparison_id: str) -> Document:
+        return self._ask("GET", f"/comparisons/{_part(comparison_id)}", repeat=True)
+
+    def cancel_comparison(self, comparison_id: str) -> Document:
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/cancel")
+
+    def table(self, comparison_id: str, *, reference: str | None = None) -> Document:
+        wanted = {"reference": reference} if reference is not None else {}
+        return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True)
+
+    def written_table(self, comparison_id: str, form: str, *, reference: str | None = None) -> str:
+        """The table as ``markdown`` or ``csv``."""
+        wanted = {"format": form} | ({"reference": reference} if reference is not None else {})
+        return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True, as_text=True)
+
     def presets(self) -> list[Document]:
         answer = self._ask("GET", "/presets", repeat=True)
         return answer["items"] if isinstance(answer, dict) else answer
+
+    def _post(self, path: str, document: Document | str, media_type: str, dry_run: bool, key: str | None) -> Document:
+        if not isinstance(document, str):
+            document, media_type = json.dumps(document), "application/json"
+        headers = {"Content-Type": media_type, "Idempotency-Key": key or str(uuid.uuid4())}
+        parameters = {"dry_run": "true"} if dry_run else {}
+        return self._ask("POST", path, repeat=True, content=document.encode(), headers=headers, params=parameters)
 
     def _pages(self, path: str, filters: Document) -> Iterator[Document]:
         wanted = {name: value for name, value in filters.items() if value is not None}
@@ -106,7 +139,7 @@ class Client:
             if (cursor := page.get("next")) is None:
                 return
 
-    def _ask(self, method: str, path: str, *, repeat: bool = False, **request: Any) -> Any:
+    def _ask(self, method: str, path: str, *, repeat: bool = False, as_text: bool = False, **request: Any) -> Any:
         """``repeat``: the request changes nothing, or nothing more the second time."""
         deadline = time.monotonic() + self.patience
         for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
@@ -118,7 +151,7 @@ class Client:
                     raise self._unreachable(error) from error
             else:
                 if answer.status_code not in _AGAIN or last:
-                    return self._read(answer)
+                    return answer.text if as_text and answer.is_success else self._read(answer)
             time.sleep(pause)
         return None
 

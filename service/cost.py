@@ -1,8 +1,9 @@
-"""What a study would cost, told before anything is stored."""
+"""What a study or a comparison would cost, told before anything is stored."""
 
 from typing import Any
 
 from mudman.specs import StudySpec
+from mudman.specs.comparison import ComparisonSpec
 from service.views import View
 
 
@@ -30,8 +31,43 @@ class DryRun(View):
     cost: Cost
 
 
+class VariantDryRun(View):
+    study: str
+    """Name that its study would have."""
+    unused: list[str]
+    cost: Cost
+
+
+class ComparisonDryRun(View):
+    """A comparison that would be accepted."""
+
+    valid: bool
+    variants: dict[str, VariantDryRun]
+    """By variant, the baseline last."""
+    trials: int
+    """Of all studies, that count."""
+    passes_total: int
+    """All trials, and the attack on the untouched model once for each study; where studies share model, corpora and
+    attack, it runs once for all of them."""
+
+
+def comparison_dry_run(spec: ComparisonSpec) -> ComparisonDryRun:
+    variants = {
+        name: VariantDryRun(study=study.name, unused=study.unused(), cost=cost_of(study))
+        for name, study in spec.studies.items()
+    }
+    costs = [variant.cost for variant in variants.values()]
+    return ComparisonDryRun(
+        valid=True,
+        variants=variants,
+        trials=sum(cost.trials for cost in costs),
+        passes_total=sum(cost.passes_total for cost in costs),
+    )
+
+
 def cost_of(spec: StudySpec) -> Cost:
-    per_trial = spec.budget.unlearn_passes + spec.attack.passes
+    unlearning = 0 if spec.method.type == "none" else spec.budget.unlearn_passes
+    per_trial = unlearning + spec.attack.passes
     return Cost(
         trials=spec.budget.trials,
         passes_per_trial=per_trial,

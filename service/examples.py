@@ -3,7 +3,7 @@
 from typing import Any
 
 from mudman import presets
-from mudman.specs import parse
+from mudman.specs import SPEC_VERSION, parse
 from service.bodies import JSON, YAML
 from service.cost import cost_of
 
@@ -141,7 +141,7 @@ BEST = {
     "initial": {"forget_loss": 2.11, "retain_loss": 3.3},
     "provenance": {
         "spec_hash": _SPEC.identity(),
-        "spec_version": 1,
+        "spec_version": SPEC_VERSION,
         "preset": "quickstart",
         "worker": _WORKER,
         "epoch": 1,
@@ -149,6 +149,16 @@ BEST = {
     "checkpoint": None,
 }
 
-_SUMMARY = {"name": "quickstart", "model": "tiny-llama", "cost": COST}
+_ABOUT = presets.about("quickstart")
+_SUMMARY = {
+    "name": "quickstart",
+    "kind": "study",
+    "description": _ABOUT.description,
+    "source": None,
+    "aliases": [],
+    "variants": [],
+    "model": "tiny-llama",
+    "cost": COST,
+}
 PRESET_LIST = {"items": [_SUMMARY]}
-PRESET = _SUMMARY | {"spec": _DOCUMENT}
+PRESET = _SUMMARY | {"code_commit": None, "expected": {}, "spec": _DOCUMENT}

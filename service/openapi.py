@@ -6,8 +6,8 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from mudman.specs import StudySpec
-from service.bodies import PresetRequest
-from service.cost import DryRun
+from service.bodies import ComparisonPresetRequest, PresetRequest
+from service.cost import ComparisonDryRun, DryRun
 from service.problems import Problem
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -20,12 +20,9 @@ def complete(app: FastAPI) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            _, definitions = models_json_schema(
-                [(StudySpec, "validation"), (PresetRequest, "validation")], ref_template=_TEMPLATE
-            )
-            _, answers = models_json_schema(
-                [(Problem, "serialization"), (DryRun, "serialization")], ref_template=_TEMPLATE
-            )
+            asked, answered = (StudySpec, PresetRequest, ComparisonPresetRequest), (Problem, DryRun, ComparisonDryRun)
+            _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
+            _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)
             _restore_examples(app, document)
             schemas = document["components"]["schemas"]
             for extra in (definitions["$defs"], answers["$defs"]):

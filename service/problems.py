@@ -14,11 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from mudman.faults import FieldFault, MudmanError, SpecError
+from service.store.comparisons import ComparisonFinished, ComparisonNameTaken, UnknownComparison
 from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
+from service.store.idempotency import IdempotencyConflict
 from service.store.pages import InvalidCursor
 from service.store.states import RefusedTransition
-from service.store.studies import IdempotencyConflict, NameTaken
+from service.store.studies import NameTaken
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,10 @@ class UnsupportedBody(MudmanError):
 
 class UnknownTrial(MudmanError):
     """The study has started no trial of this number."""
+
+
+class UnknownVariant(MudmanError):
+    """The comparison has no variant of this name."""
 
 
 class UnknownPreset(MudmanError):
@@ -104,8 +110,12 @@ KINDS: dict[type[MudmanError], Kind] = {
     UnknownStudy: Kind(404, "unknown-study", "There is no such study"),
     UnknownTrial: Kind(404, "unknown-trial", "There is no such trial"),
     UnknownPreset: Kind(404, "unknown-preset", "There is no such preset"),
+    UnknownComparison: Kind(404, "unknown-comparison", "There is no such comparison"),
+    UnknownVariant: Kind(404, "unknown-variant", "The comparison has no such variant"),
     NameTaken: Kind(409, "name-taken", "The name is taken by another spec"),
     RefusedTransition: Kind(409, "refused-transition", "The study's state does not allow this"),
+    ComparisonNameTaken: Kind(409, "name-taken", "The name is taken"),
+    ComparisonFinished: Kind(409, "refused-transition", "Every study has finished"),
     NoValidTrial: Kind(409, "no-valid-trial", "No trial is valid"),
     BodyTooLarge: Kind(413, "body-too-large", "The request body is too long"),
     UnsupportedBody: Kind(415, "unsupported-body", "The request body is of a kind that is not read here"),
@@ -162,6 +172,8 @@ def _typed(request: Request, error: MudmanError) -> Response:
             return respond(
                 request, kind, str(error), difference=error.difference, existing=f"/studies/{error.study_id}"
             )
+        case ComparisonNameTaken():
+            return respond(request, kind, str(error), difference=error.difference, existing=error.existing)
         case RefusedTransition():
             return respond(request, kind, str(error), state=str(error.current))
         case DatabaseUnavailable():

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from mudman.specs import StudySpec
 from service.store.pages import StudyRow
+from service.store.standing import Progress
 from service.store.states import State
-from service.store.studies import Progress
 from service.store.tables import Group, Study, Trial
 
 
@@ -108,7 +108,7 @@ class TrialSummary(View):
     outcome: str | None
     """Null while it runs."""
     value: float | None
-    """Objective, nats per token; of valid trials."""
+    """Objective, of valid trials: nats per token, or an accuracy."""
     hyperparameters: dict[str, float]
     overrun: float | None
     """Nats per token above the bound, where the trial was stopped for it."""
@@ -146,7 +146,7 @@ class InitialLosses(View):
 
 
 class BestView(View):
-    """The valid trial with the highest value, and what to compare it with."""
+    """The valid trial with the best value, and what to compare it with."""
 
     study: str
     ordinal: int
@@ -154,7 +154,7 @@ class BestView(View):
     value: float
     hyperparameters: dict[str, float]
     result: dict[str, Any]
-    """The trial's curves and losses."""
+    """The trial's curves and losses; its trace and losses per token are with the trial."""
     baseline: dict[str, Any] | None
     """Result of the same attack on the model without unlearning."""
     initial: InitialLosses | None
@@ -215,8 +215,8 @@ def _live(trial: Trial) -> Live:
     )
 
 
-def trial_summary(trial: Trial) -> TrialSummary:
-    result = trial.result or {}
+def trial_summary(trial: Trial, result: dict[str, Any]) -> TrialSummary:
+    """``result``: the trial's, or what of it a list has read."""
     seconds = (trial.finished_at - trial.started_at).total_seconds() if trial.finished_at else None
     return TrialSummary(
         ordinal=trial.ordinal,
@@ -236,14 +236,17 @@ def trial_view(attempts: list[Trial]) -> TrialView:
     """``attempts`` at one trial, first to last; at least one."""
     latest = attempts[-1]
     return TrialView(
-        **dict(trial_summary(latest)),
+        **dict(trial_summary(latest, latest.result or {})),
         study=latest.study_id,
         result=latest.result,
         log=latest.log,
         progress=latest.progress,
         worker=latest.worker,
-        attempts=[trial_summary(trial) for trial in attempts],
+        attempts=[trial_summary(trial, trial.result or {}) for trial in attempts],
     )
+
+
+_BULKY = ("trace", "token_losses")
 
 
 def best_view(study: Study, trial: Trial) -> BestView:
@@ -260,7 +263,7 @@ def best_view(study: Study, trial: Trial) -> BestView:
         attempt=trial.attempt,
         value=trial.value,
         hyperparameters=trial.hyperparameters,
-        result=trial.result or {},
+        result={name: part for name, part in (trial.result or {}).items() if name not in _BULKY},
         baseline=prepared.get("baseline"),
         initial=initial,
         provenance={

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from hypothesis import Phase, settings
 
 # Whoever runs the tests in the background may have them ignore Ctrl-C, and ignoring is inherited: the programs under
@@ -16,3 +17,11 @@ settings.register_profile(
     phases=(Phase.explicit, Phase.generate),  # shrinking a spec takes minutes: ask for it when it is needed
 )
 settings.load_profile("mudman")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _token_cache(tmp_path_factory):
+    """Tests, and the programs they start, keep tokens apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUDMAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

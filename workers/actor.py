@@ -120,7 +120,7 @@ def _result(order_json: str, report) -> TrialResult:
     if order.versions != versions():
         message = f"the runner has {order.versions}, this worker has {versions()}. Remedy: give both the same image"
         return TrialResult(outcome=Outcome.ERROR, fault=Fault(type="VersionMismatch", message=message))
-    return run_trial(order.spec, order.hyperparameters, report)
+    return run_trial(order.spec.for_trial(order.ordinal), order.hyperparameters, report)
 
 
 def _whereabouts() -> dict[str, Any]:

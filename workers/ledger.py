@@ -134,14 +134,18 @@ class Ledger(threading.Thread):
         self._desk.withdraw(study_id)
 
     def _ask_ahead(self) -> None:
-        """Fill free places, the studies taking turns. A place is free again only after its result was told: with one
-        place the next suggestion always knows every result before it."""
+        """Fill free places, the studies taking turns, also from one call to the next.
+
+        A place is free again only after its result was told: with one place the next suggestion always knows every
+        result before it.
+        """
         asking = list(self._active.values())
         while asking and self._free_places() > 0:
             study = asking.pop(0)
             if len(study.book.open) < study.spec.resources.max_concurrent and (attempt := study.next()):
                 self._desk.offer(attempt)
                 asking.append(study)
+                self._active[study.id] = self._active.pop(study.id)  # to the end of the line
 
     def _free_places(self) -> float:
         limit = self._max_live()

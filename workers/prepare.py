@@ -1,19 +1,28 @@
-"""Preparing a study: a short Ray task on a node with the study's resources. Says everything as data, like a trial."""
+"""Preparing studies: a short Ray task on a node with their resources. Says everything as data, like a trial.
+
+The studies of a group are prepared in one process, one after the other: model and texts are read once, and so is the
+attack on the untouched model, where they agree in it.
+"""
 
 import traceback
 from typing import Any
 
 from mudman.faults import SpecError
 from mudman.preparation import prepare
-from mudman.results import Fault
+from mudman.results import Fault, TrialResult
 from mudman.specs import StudySpec
 
 
-def prepare_study(spec_json: str) -> dict[str, Any]:
-    """One of ``{"preparation": …}``, ``{"spec_error": …}`` and ``{"fault": …}``."""
+def prepare_studies(spec_jsons: list[str]) -> list[dict[str, Any]]:
+    """For each study one of ``{"preparation": …}``, ``{"spec_error": …}`` and ``{"fault": …}``."""
+    baselines: dict[str, TrialResult] = {}
+    return [_prepare_one(spec_json, baselines) for spec_json in spec_jsons]
+
+
+def _prepare_one(spec_json: str, baselines: dict[str, TrialResult]) -> dict[str, Any]:
     try:
         spec = StudySpec.model_validate_json(spec_json)
-        return {"preparation": prepare(spec).model_dump(mode="json")}
+        return {"preparation": prepare(spec, baselines).model_dump(mode="json")}
     except SpecError as error:
         return {"spec_error": error}
     except Exception as error:  # noqa: BLE001 - whatever breaks is told to the study's owner

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import ray
+from sqlalchemy import select
 
 from mudman.faults import SpecError
 from service.store import leases, studies
@@ -14,92 +15,110 @@ from service.store.states import RefusedTransition, State
 from service.store.tables import Study
 from workers import cluster, problems
 from workers.desk import Desk
-from workers.prepare import prepare_study
+from workers.prepare import prepare_studies
 from workers.study import StudyInHand
 
 log = logging.getLogger(__name__)
 
 POLL = 0.5
-"""Seconds between two looks whether the study was cancelled."""
+"""Seconds between two looks whether studies were cancelled."""
 
 
-def prepare(database: Database, lease: Lease, desk: Desk, study: StudyInHand, grace: float) -> bool:
-    """Bring the study to ``running``; False if it ended, or the runner is to end, instead.
+def prepare(
+    database: Database, lease: Lease, desk: Desk, unfinished: list[StudyInHand], grace: float
+) -> list[StudyInHand]:
+    """Bring the studies of a group to ``running``, all in one task; answers those that are.
 
-    ``grace``: seconds to wait for a node that is large enough.
-    Raises ``ray.exceptions.RayError`` if the worker died of it: the next runner tries again.
+    The others ended instead, each for a reason of its own, or the runner is to end. ``grace``: seconds to wait for a
+    node that is large enough. Raises ``ray.exceptions.RayError`` if the worker died of it: the next runner tries again.
     """
-    if study.state is State.RUNNING:
-        return True
-    try:
-        if study.state is State.QUEUED:
-            _change(database, lease, study.id, State.PREPARING, "preparing")
-        misfit = _await_room(database, desk, study, grace)
-        answer = {"spec_error": misfit} if misfit else _ask_ray(database, desk, study)
-        return answer is not None and _conclude(database, lease, study, answer)
-    except RefusedTransition as refusal:
-        log.info("%s", refusal)  # cancelled in the meantime
-        return False
+    unprepared = [study for study in unfinished if study.state is not State.RUNNING]
+    prepared = [study for study in unprepared if _begin(database, lease, study)]
+    if prepared:
+        misfit = _await_room(database, desk, prepared, grace)
+        answers = [{"spec_error": misfit}] * len(prepared) if misfit else _ask_ray(database, desk, prepared)
+        prepared = [s for s, answer in zip(prepared, answers, strict=False) if _conclude(database, lease, s, answer)]
+    return [study for study in unfinished if study.state is State.RUNNING or study in prepared]
 
 
-def _await_room(database: Database, desk: Desk, study: StudyInHand, grace: float) -> SpecError | None:
+def _begin(database: Database, lease: Lease, study: StudyInHand) -> bool:
+    """False if the study was cancelled in the meantime."""
+    return study.state is State.PREPARING or _change(database, lease, study.id, State.PREPARING, "preparing")
+
+
+def _await_room(database: Database, desk: Desk, group: list[StudyInHand], grace: float) -> SpecError | None:
     """Why no node can hold a trial, if that is so even after ``grace`` seconds: clusters start, and grow."""
     deadline = time.monotonic() + grace
-    while misfit := cluster.misfit(study.spec.resources):
+    while misfit := cluster.misfit(group[0].spec.resources):
         if time.monotonic() >= deadline:
             return misfit
-        if not _wanted(database, desk, study):
+        if not _wanted(database, desk, group):
             break
         time.sleep(POLL)
     return None
 
 
-def _wanted(database: Database, desk: Desk, study: StudyInHand) -> bool:
-    """Whether the study is still to be prepared: not cancelled, and the runner not asked to end."""
+def _wanted(database: Database, desk: Desk, group: list[StudyInHand]) -> bool:
+    """Whether any of the studies is still to be prepared: not cancelled, and the runner not asked to end."""
+    waiting = select(Study.id).where(Study.id.in_([s.id for s in group]), Study.state == State.PREPARING).limit(1)
     try:
         with database.begin() as session:
-            state = studies.get(session, study.id).state
+            any_waits = session.scalar(waiting) is not None
     except DatabaseUnavailable as error:
-        log.warning("%s", error)  # nobody can have cancelled it
-        state = State.PREPARING
-    return state == State.PREPARING and not desk.halted
+        log.warning("%s", error)  # nobody can have cancelled them
+        any_waits = True
+    return any_waits and not desk.halted
 
 
-def _ask_ray(database: Database, desk: Desk, study: StudyInHand) -> dict[str, Any] | None:
-    """None if the study was cancelled, or the runner is to end, before the answer came."""
-    resources = study.spec.resources
+def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand]) -> list[dict[str, Any]]:
+    """One answer per study; none if all were cancelled, or the runner is to end, before they came."""
+    resources = group[0].spec.resources
     # One call per process, so that it gives the GPU's memory back (Ray's default, which ``options`` forgets).
-    task = ray.remote(max_calls=1)(prepare_study).options(
-        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, name=f"prepare {study.id}"
+    task = ray.remote(max_calls=1)(prepare_studies).options(
+        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, name=f"prepare {group[0].id}"
     )
-    reference = task.remote(study.spec.model_dump_json())
-    while _wanted(database, desk, study):
+    reference = task.remote([study.spec.model_dump_json() for study in group])
+    while _wanted(database, desk, group):
         done, _ = ray.wait([reference], timeout=POLL)
         if done:
             return ray.get(reference)
     ray.cancel(reference, force=True)
-    return None
+    return []
 
 
 def _conclude(database: Database, lease: Lease, study: StudyInHand, answer: dict[str, Any]) -> bool:
-    if "preparation" in answer:
-        with database.begin() as session:
-            leases.guard(session, lease)
-            session.get_one(Study, study.id).preparation = answer["preparation"]
-            studies.change_state(session, study.id, State.RUNNING, event="running")
-        study.pin(answer["preparation"])
-        return True
-    problem = problems.unfit_spec(answer["spec_error"]) if "spec_error" in answer else None
-    problem = problem or problems.preparation_failed(answer["fault"])
-    _change(database, lease, study.id, State.FAILED, "failed", problem)
-    return False
+    """Whether the study runs now."""
+    if "preparation" not in answer:
+        problem = problems.unfit_spec(answer["spec_error"]) if "spec_error" in answer else None
+        problem = problem or problems.preparation_failed(answer["fault"])
+        _change(database, lease, study.id, State.FAILED, "failed", problem=problem)
+        return False
+    if not _change(database, lease, study.id, State.RUNNING, "running", preparation=answer["preparation"]):
+        return False
+    study.pin(answer["preparation"])
+    return True
 
 
 def _change(
-    database: Database, lease: Lease, study_id: str, state: State, event: str, problem: dict | None = None
-) -> None:
+    database: Database,
+    lease: Lease,
+    study_id: str,
+    state: State,
+    event: str,
+    *,
+    problem: dict[str, Any] | None = None,
+    preparation: dict[str, Any] | None = None,
+) -> bool:
+    """False if the study was cancelled in the meantime."""
+    try:
+        with database.begin() as session:
+            leases.guard(session, lease)
+            data = {"reason": problem["detail"]} if problem else None
+            study = studies.change_state(session, study_id, state, event=event, data=data, problem=problem)
+            if preparation is not None:
+                study.preparation = preparation
+    except RefusedTransition as refusal:
+        log.info("%s", refusal)
+        return False
     log.info("study %s: %s%s", study_id, state, f": {problem['detail']}" if problem else "")
-    with database.begin() as session:
-        leases.guard(session, lease)
-        data = {"reason": problem["detail"]} if problem else None
-        studies.change_state(session, study_id, state, event=event, data=data, problem=problem)
+    return True

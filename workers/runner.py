@@ -74,13 +74,16 @@ def _drive(
     keeper: LeaseKeeper,
     unfinished: list[StudyInHand],
 ) -> None:
+    resources = unfinished[0].spec.resources
+    if any(study.spec.resources != resources for study in unfinished):
+        raise ValueError(f"the studies of group {lease.group_id} ask for different resources")
     # Ray is imported now, not at the top, so that the lease is renewed while that goes on.
     from workers import preparing, tuning
     from workers.cluster import attached
 
     with attached(settings.ray_address, desk):
         _obey_signals(desk)  # once more: Ray has put a handler of its own in their place
-        running = {s.id: s for s in unfinished if preparing.prepare(database, lease, desk, s, settings.resource_grace)}
+        running = {s.id: s for s in preparing.prepare(database, lease, desk, unfinished, settings.resource_grace)}
         if not running:
             return
         ledger = Ledger(database, lease, desk, running, lambda: keeper.max_live)
@@ -88,7 +91,7 @@ def _drive(
         try:
             # Tune may end before the database agrees that all is done: it is started again then.
             while not desk.halted:
-                tuning.run(lease.group_id, desk, {s.id: s.book for s in running.values()}, unfinished[0].spec.resources)
+                tuning.run(lease.group_id, desk, {s.id: s.book for s in running.values()}, resources)
                 desk.clear()
         finally:
             desk.halt()

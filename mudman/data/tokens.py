@@ -6,6 +6,7 @@ batches the first ones are held out for the losses and the rest serve the attack
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mudman.data.texts import read_texts
+from mudman.data import cache
+from mudman.data.texts import Texts, open_corpus
 from mudman.faults import FieldFault, SpecError
 from mudman.specs import BatchSpec, CorpusSpec
 
 _CHUNK = 64  # texts tokenised at once: only as many are read as the budget needs
+# Raised when reading, cleaning, splitting or cutting changes: tokens cached before are then left alone.
+_RULES = 1
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,25 @@ class TokenBatches:
     """Texts in the corpus."""
     revision: str
     licence: str | None
+    tokenizer_sha256: str
+    cache_key: str
+    """SHA-256 over everything the batches depend on; names their file in the cache."""
 
     def fingerprint(self) -> str:
         """SHA-256 over the token ids of all batches, in order."""
-        digest = hashlib.sha256()
-        for tensor in (self.training, self.evaluation, self.attack):
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()
+        return cache.hash_of((self.training, self.evaluation, self.attack))
+
+    def provenance(self) -> dict[str, str | int | None]:
+        """What a result says of its texts: ``texts``, ``revision``, ``licence``, ``tokens_sha256``,
+        ``tokenizer_sha256``, ``cache_key``."""
+        return {
+            "texts": self.texts,
+            "revision": self.revision,
+            "licence": self.licence,
+            "tokens_sha256": self.fingerprint(),
+            "tokenizer_sha256": self.tokenizer_sha256,
+            "cache_key": self.cache_key,
+        }
 
 
 def token_batches(
@@ -47,7 +63,50 @@ def token_batches(
 
     Raises ``SpecError`` at ``<field>`` when the corpus is shorter than that, unless it may repeat.
     """
-    texts = read_texts(corpus, field)
+    found = open_corpus(corpus, field)
+    tokenizer_sha256 = tokenizer_hash(tokenizer)
+    key = cache.key_of(
+        {
+            "rules": _RULES,
+            "corpus": corpus.model_dump(mode="json", exclude={"revision"}),
+            "revision": found.revision,
+            "tokenizer": tokenizer_sha256,
+            "batch": batch.model_dump(mode="json"),
+            "seed": seed,
+            "training": training,
+            "attack": attack,
+        }
+    )
+    cached = cache.load(key)
+    if cached is None:
+        texts = found.read()
+        cached = _batches(texts, corpus, field, batch, seed, tokenizer, training, attack), len(texts.records)
+        cache.store(key, *cached)
+    tensors, count = cached
+    return TokenBatches(
+        **tensors,
+        texts=count,
+        revision=found.revision,
+        licence=found.licence,
+        tokenizer_sha256=tokenizer_sha256,
+        cache_key=key,
+    )
+
+
+def tokenizer_hash(tokenizer) -> str:
+    """SHA-256 over what decides which tokens a text becomes: the fast tokenizer's own description, without the padding
+    and truncation it was last called with; for others the vocabulary and the settings it was made with."""
+    if backend := getattr(tokenizer, "backend_tokenizer", None):
+        known = {**json.loads(backend.to_str()), "truncation": None, "padding": None}
+    else:
+        known = {"vocabulary": tokenizer.get_vocab(), "settings": repr(sorted(tokenizer.init_kwargs.items()))}
+    body = {"class": type(tokenizer).__name__, **known}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _batches(
+    texts: Texts, corpus: CorpusSpec, field: str, batch: BatchSpec, seed: int, tokenizer, training: int, attack: int
+) -> dict[str, Tensor]:
     order = np.random.default_rng(seed).permutation(len(texts.records))
     half, three_quarters = len(order) // 2, len(order) * 3 // 4
     train, validation = order[:half], order[half:three_quarters]
@@ -63,9 +122,7 @@ def token_batches(
     training_batches = batches(train, training, min(training, 1), "training")
     held_out = batch.evaluation
     rest = batches(validation, held_out + attack, held_out + min(attack, 1), "validation")
-    return TokenBatches(
-        training_batches, rest[:held_out], rest[held_out:], len(texts.records), texts.revision, texts.licence
-    )
+    return {"training": training_batches, "evaluation": rest[:held_out], "attack": rest[held_out:]}
 
 
 def _examples(records: Sequence[str], indices: Sequence[int], tokenizer, length: int, wanted: int) -> list[list[int]]:

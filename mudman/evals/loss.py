@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mudman.losses import cross_entropy
@@ -15,3 +16,14 @@ def mean_loss(model: nn.Module, batches: Sequence[Tensor]) -> float:
     with in_mode(model, training=False):
         losses = [cross_entropy(model(input_ids=tokens, use_cache=False).logits, tokens) for tokens in batches]
     return torch.stack(losses).mean().item()
+
+
+@torch.no_grad()
+def token_losses(model: nn.Module, batches: Sequence[Tensor]) -> list[list[float]]:
+    """Cross-entropy of each token but the first, [sequence][token], in nats, float32, in evaluation mode."""
+    losses = []
+    with in_mode(model, training=False):
+        for tokens in batches:
+            logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
+            losses += F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").tolist()
+    return losses

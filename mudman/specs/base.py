@@ -3,8 +3,18 @@
 import math
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 MOST_PASSES = 10**9
 
@@ -80,8 +90,14 @@ Interval = Annotated[Number, within(1, math.inf)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
+class _Shorthand(BeforeValidator):
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        name = {"type": "string", "description": "`type` alone, all other settings at their defaults"}
+        return {"anyOf": [handler(schema), name]} if handler.mode == "validation" else handler(schema)
+
+
 # A component without settings may be written by its name alone: ``mask: sign`` means ``mask: {type: sign}``.
-SHORTHAND = BeforeValidator(lambda value: {"type": value} if isinstance(value, str) else value)
+SHORTHAND = _Shorthand(lambda value: {"type": value} if isinstance(value, str) else value)
 
 
 class Method(Model):

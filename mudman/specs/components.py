@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mudman.specs.base import SHORTHAND, Count, Model, Rate, Share
+from mudman.specs.base import SHORTHAND, Count, Model, Number, Rate, Share, within
 
 # ------------------------------------------------------------------------------------------------------ adversary
 
@@ -83,14 +83,17 @@ class AbsoluteMask(Model):
 
 
 class CompromiseMask(Model):
-    """The scaled compromise: per token, retain contributions that the update would harm and those that it would help
-    are summed apart, activation^p ⊗ gradient^p, and the helpful part counts ``factor`` times (appendix E)."""
+    """The scaled compromise: retain contributions of single tokens that the update would harm, and those that it would
+    help, are averaged apart, activation^p ⊗ gradient^p, and the helpful part counts ``factor`` times (appendix E)."""
 
     type: Literal["compromise"]
-    power: Rate = 1.0
-    """p."""
-    factor: Annotated[float, Field(ge=-10, le=10)] = 1.0
-    """Weight of the helpful part; −0.2 to 1.2 were tried. 1 with power 1 is Disruption Masking on this batch."""
+    power: Annotated[Number, within(0.1, 10)] = 1.0
+    """p; 0.4 to 1.2 were tried."""
+    factor: Annotated[Number, within(-10, 10)] = 1.0
+    """Weight of the helpful part; −0.2 to 1.2 were tried. 1 with power 1 is Disruption Masking."""
+    quantile: Share | None = None
+    """Share of weights kept: those with the lowest harm less ``factor`` times help. None: all where that is below 0,
+    which a factor of 0 or less leaves to none."""
 
 
 Mask = Annotated[
@@ -140,12 +143,12 @@ class MisalignSecondLayers(Model):
 
     type: Literal["misalign"]
     positive_only: bool = False
-    """Keep positive entries of the input only."""
+    """Keep entries only where the input gradient is positive and the input not negative."""
 
 
 class TweakFirstLayers(Model):
-    """The first MLP layer's output gradient is replaced before the outer product with its input, so that the update
-    dampens the gradient that reaches earlier layers (three places)."""
+    """The first MLP layer's weight gradient is that of ½‖g‖², g a gradient upstream of it: the update dampens what
+    reaches earlier layers (three places)."""
 
     type: Literal["tweak_first"]
     place: Literal["module", "before_norm", "residual"] = "module"

@@ -1,10 +1,13 @@
 """Unlearning losses that a method may minimise on the forget set."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mudman.specs.base import SHORTHAND, Model, Number, Rate
+from mudman.specs.base import SHORTHAND, Model, Number, within
+
+Scale = Annotated[Number, within(1e-3, math.inf)]
 
 
 class NegCrossEntropy(Model):
@@ -55,7 +58,7 @@ class SoftCrossEntropy(Model):
     """−s · atan(cross-entropy / s) per token: bounded, so that single tokens cannot dominate."""
 
     type: Literal["soft_cross_entropy"]
-    scale: Rate = 10.0
+    scale: Scale = 10.0
     """s, in nats."""
 
 
@@ -63,7 +66,7 @@ class SoftLogit(Model):
     """s · atan(x / s) with x the correct token's logit above the mean logit."""
 
     type: Literal["soft_logit"]
-    scale: Rate = 10.0
+    scale: Scale = 10.0
     """s, in logits."""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mudman.specs.base import Count, Interval, Method, Model, Name, Number, Rate, Share
+from mudman.specs.base import Count, Interval, Method, Model, Name, Number, Rate, Share, within
 from mudman.specs.compatibility import refuse_combinations
 from mudman.specs.components import (
     AdversarySpec,
@@ -50,7 +50,7 @@ class MudmanSpec(Intervening):
     adversary: AdversarySpec = AdversarySpec()
     forget_momentum: Share = 0.0
     """Exponential average over unlearning gradients."""
-    consensus_power: Rate = 1.0
+    consensus_power: Annotated[Number, within(0.1, 10)] = 1.0
     """p of weight consensus: averaged is sign(g) · |g|^(1/p), applied its p-th power; 1 is plain forget momentum."""
     growing_weights: Rate = 1.0
     """Factor on updates that grow the absolute weight; 0 lets weights only shrink."""
@@ -87,6 +87,8 @@ class MudmanSpec(Intervening):
             idle |= {"adversary.rank"}
         if self.normalization == "none":
             idle |= {"rate_unit"}
+        if self.forget_momentum == 0:
+            idle |= {"consensus_power"}
         return idle
 
 
@@ -132,6 +134,7 @@ class CircuitBreakersSpec(Intervening):
     retaining_rate: Rate = 1e-3
 
     def passes_per_loop(self) -> int:
+        """As published; a second forward of the original makes it six."""
         return 5
 
 
@@ -181,6 +184,8 @@ class TarSpec(Intervening):
     """Steps of the simulated attack in each loop."""
     every: Count = 4
     """Inner steps between two tamper-resistance gradients."""
+    attack_optimizer: Literal["adamw", "sgd"] = "adamw"
+    """What the simulated attack trains with; the default rates are TAR's own, for AdamW."""
     adversary_rates: tuple[float, ...] = Field((2e-6, 2e-5, 4e-5), min_length=1, strict=False)
     """Learning rates of the attack, drawn anew in each loop."""
     weighting: float = Field(0.0625, ge=0)

@@ -24,6 +24,9 @@ class CorpusSpec(Model):
     corpus: Name
     """A named corpus (``python-functions``), a hub id (``org/name``), or a folder under the data root (``./texts``).
     There a .txt file gives one record per paragraph: blank lines divide them."""
+    form: Name | None = None
+    """Read the folder or hub id as this named corpus would be read: its configuration, split, columns, filter and
+    cleaning."""
     config: Name | None = None
     """Configuration of a hub data set, where it has several."""
     revision: Name | None = None

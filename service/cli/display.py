@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from service.cli.watching import objective
+
 Document = Mapping[str, Any]
 
 
@@ -87,7 +89,7 @@ def ended(study: Document, json_wanted: bool) -> None:
     progress, problem = study["progress"], study["problem"]
     text = f"study {study['name']} is {study['state']}: {progress['trials']}/{progress['budget']} trials"
     if progress["best_value"] is not None:
-        text += f", best {loss(progress['best_value'])} nats/token (`mudman best {study['id']}`)"
+        text += f", best {objective(study, progress['best_value'])} (`mudman best {study['id']}`)"
     if problem:
         text += f"\n{problem.get('title', 'failed')}: {problem.get('detail', '')}"
         for fault in problem.get("errors") or []:
@@ -116,6 +118,8 @@ def comparison(study: Document, found: Document) -> Table:
         f"Losses in nats per token. The attack is {study['spec']['attack']['passes']} passes of relearning.\n"
         f"Forget loss {moment}: higher is better. Retain loss at its end: lower is better."
     )
+    if study["spec"]["objective"]["metric"] != "forget_loss":
+        table.caption += f"\nBest by another number, and lower is better: {objective(study, found['value'])}."
     table.caption_justify = "left"
     table.add_column("model")
     table.add_column("forget loss", justify="right")

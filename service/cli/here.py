@@ -3,7 +3,7 @@
 import os
 import sys
 from importlib import resources
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -46,31 +46,49 @@ def presets(
     name: Annotated[str | None, typer.Argument(help="Print this preset's whole spec.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the packaged studies, or print one."""
+    """List the packaged studies and comparisons, or print one."""
     from mudman import presets as packaged
-    from mudman.specs import parse
     from service.cli import display
 
     if name is not None:
         document = packaged.load(name)
         if as_json:
             display.as_json(document)
-        else:  # as it is packaged, comments and all: the best start for a spec of one's own
-            sys.stdout.write(resources.files(packaged).joinpath(f"{name}.yaml").read_text("utf-8"))
+        else:
+            sys.stdout.write(_as_packaged(name) or _as_yaml(document))
         return
-    specs = {preset: parse(packaged.load(preset)) for preset in packaged.names()}
+    documents = {preset: packaged.load(preset) for preset in packaged.names()}
     rows = [
         {
             "name": preset,
-            "model": spec.model.id,
-            "method": spec.method.type,
-            "forget": spec.forget.corpus,
-            "retain": spec.retain.corpus,
-            "trials": spec.budget.trials,
+            "model": document["model"]["id"],
+            "compares": len(document["variants"]) if "variants" in document else None,
+            "forget": document["forget"]["corpus"],
+            "retain": document["retain"]["corpus"],
+            "trials": document["budget"]["trials"],
         }
-        for preset, spec in specs.items()
+        for preset, document in documents.items()
     ]
     display.rows(rows, as_json)
+
+
+def _as_packaged(name: str) -> str | None:
+    """Comments and all, where it has a file of its own: the best start for a spec of one's own."""
+    from mudman import presets as packaged
+
+    file = resources.files(packaged).joinpath(f"{name}.yaml")
+    return file.read_text("utf-8") if name in packaged.names() and file.is_file() else None
+
+
+def _as_yaml(document: dict[str, Any]) -> str:
+    import io
+
+    from ruamel.yaml import YAML
+
+    text, writer = io.StringIO(), YAML()
+    writer.default_flow_style = None  # small mappings on one line
+    writer.dump(document, text)
+    return text.getvalue()
 
 
 def config(as_json: AsJson = False) -> None:

@@ -11,6 +11,12 @@ import typer
 if TYPE_CHECKING:
     from service.client import Client
 
+Spec = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="YAML or JSON file, - for stdin, or a preset.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field: --set budget.trials=4")
+]
+Follow = Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check it and estimate its cost; submit nothing.")]
 Url = Annotated[
     str | None,
     typer.Option("--url", help="Address of the API. Default: MUDMAN_URL, else the system that runs on this machine."),
@@ -28,19 +34,24 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    spec: Annotated[str, typer.Argument(metavar="FILE|PRESET", help="YAML or JSON file, - for stdin, or a preset.")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field: --set budget.trials=4")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it and estimate its cost; submit nothing.")] = False,
+    spec: Spec,
+    changes: Changes = None,
+    follow: Follow = False,
+    dry_run: DryRun = False,
+    variant: Annotated[str | None, typer.Option(help="Which one, where the preset is a comparison.")] = None,
     as_json: AsJson = False,
     url: Url = None,
 ) -> int:
     """Submit a study."""
     from service.cli import display
 
-    body, media_type = _document(spec, _overrides(changes or []))
+    body, media_type = document(spec, overrides_of(changes or []))
+    if variant is not None:
+        if not isinstance(body, dict) or "preset" not in body:
+            raise typer.BadParameter(
+                "only presets have variants; for a file take `mudman compare`", param_hint="--variant"
+            )
+        body["variant"] = variant
     with connect(url) as client:
         answer = client.submit(body, media_type=media_type, dry_run=dry_run)
         if dry_run:
@@ -85,10 +96,14 @@ def best(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
 
 
 def cancel(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
-    """Cancel a study. Its running trials end within seconds; finished ones stay."""
+    """Cancel a study, or all of a comparison. Running trials end within seconds; finished ones stay."""
     from service.cli import display
 
     with connect(url) as client:
+        if study.startswith("cp_"):
+            answer = client.cancel_comparison(study)
+            display.line(f"comparison {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
+            return
         answer = client.cancel(resolve(client, study)["id"])
         display.line(f"study {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
 
@@ -144,7 +159,7 @@ def _follow(client: "Client", study_id: str, as_json: bool) -> int:
     return 0 if study["state"] == "completed" else 1
 
 
-def _overrides(changes: list[str]) -> dict[str, Any]:
+def overrides_of(changes: list[str]) -> dict[str, Any]:
     from mudman.documents import read_yaml
 
     overrides = {}
@@ -156,30 +171,34 @@ def _overrides(changes: list[str]) -> dict[str, Any]:
     return overrides
 
 
-def _document(name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any] | str, str]:
+def document(name: str, overrides: dict[str, Any]) -> tuple[dict[str, Any] | str, str]:
     """What to post, and as what. A file goes as it stands, so that the server's errors name its own fields."""
     from mudman import presets
     from mudman.documents import read_json, read_yaml
     from mudman.faults import FieldFault, SpecError
 
-    if name in presets.names():
+    if name in presets.names() or name.partition(":")[0] in {*presets.names(), *presets.aliases()}:
         return {"preset": name, "overrides": overrides}, "application/json"
     path = Path(name)
     try:
         text = sys.stdin.read() if name == "-" else path.read_text("utf-8")
     except FileNotFoundError:
-        close = difflib.get_close_matches(name, [*presets.names(), *_spec_files(path.parent)], n=3)
-        remedy = f"did you mean {' or '.join(close)}?" if close else f"presets are {', '.join(presets.names())}"
+        close = difflib.get_close_matches(name, [*presets.names(), *presets.aliases(), *_spec_files(path.parent)], n=3)
+        remedy = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else "`mudman presets` lists the presets; quickstart is the first"
+        )
         raise SpecError([FieldFault(name, "is neither a file nor a preset", remedy)]) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"is not UTF-8 (byte {error.start})"
         raise SpecError([FieldFault(name, f"cannot be read: {reason}", "name a YAML or JSON file")]) from None
     is_json = path.suffix == ".json"
-    document = read_json(text) if is_json else read_yaml(text)
-    if not isinstance(document, dict):
+    read = read_json(text) if is_json else read_yaml(text)
+    if not isinstance(read, dict):
         raise SpecError([FieldFault(name, "is no mapping of fields", "see `mudman presets quickstart` for a spec")])
     if overrides:
-        return presets.merged(document, overrides), "application/json"
+        return presets.merged(read, overrides), "application/json"
     return text, "application/json" if is_json else "application/yaml"
 
 

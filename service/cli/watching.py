@@ -44,10 +44,16 @@ def summary(study: Document) -> str:
             ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in sorted(progress["outcomes"].items()))
         )
     if progress["best_value"] is not None:
-        parts.append(f"best {progress['best_value']:.4f} nats/token")
+        parts.append(f"best {objective(study, progress['best_value'])}")
     if progress["eta_seconds"] and study["state"] not in FINISHED:
         parts.append(f"about {duration(progress['eta_seconds'])} left")
     return " · ".join(parts)
+
+
+def objective(study: Document, value: float) -> str:
+    """``3.4121 nats/token``, or ``0.2710 wmdp accuracy``."""
+    metric = study["spec"]["objective"]["metric"]
+    return f"{value:.4f} {'nats/token' if metric == 'forget_loss' else metric.replace('_', ' ')}"
 
 
 def outcomes(counts: Mapping[str, int]) -> str:

@@ -1,10 +1,12 @@
 """``/presets``: packaged specs of published experiments."""
 
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 from fastapi import APIRouter
 
 from mudman import presets
+from mudman.faults import SpecError
 from mudman.specs import parse
 from service import examples
 from service.cost import Cost, cost_of
@@ -16,8 +18,17 @@ router = APIRouter(prefix="/presets", tags=["presets"])
 
 class PresetSummary(View):
     name: str
+    kind: Literal["study", "comparison"]
+    """Where it is posted: ``/studies`` or ``/comparisons``. ``name:variant`` is one variant as a study."""
+    description: str
+    """What it is, and where paper and published code differ."""
+    source: str | None
+    aliases: list[str]
+    """Other names that are understood; an alias may stand for one variant."""
+    variants: list[str]
     model: str
     cost: Cost
+    """Of a study; of a comparison's base, for each variant."""
 
 
 class PresetList(View):
@@ -25,13 +36,20 @@ class PresetList(View):
 
 
 class PresetView(PresetSummary):
+    code_commit: str | None
+    """Commit of the published code that the settings come from."""
+    expected: dict[str, str]
+    """Published result by variant."""
     spec: dict[str, Any]
-    """The document as packaged; ``POST /studies`` takes it as it stands."""
+    """The document as packaged; ``POST /studies`` or ``POST /comparisons`` takes it as it stands."""
 
 
+@cache
 def _summary(name: str) -> dict[str, Any]:
-    spec = parse(presets.load(name))
-    return {"name": name, "model": spec.model.id, "cost": cost_of(spec)}
+    said = presets.about(name)
+    base = {key: value for key, value in presets.load(name).items() if key != "variants"}
+    spec = parse(base)
+    return {**vars(said), "model": spec.model.id, "cost": cost_of(spec)}
 
 
 @router.get(
@@ -52,7 +70,9 @@ def list_presets():
     responses={200: {"content": {"application/json": {"example": examples.PRESET}}}, **problems(404, 422)},
 )
 def show(name: str):
-    """The whole spec."""
-    if name not in presets.names():
-        raise UnknownPreset(f"There is no preset {name!r}. There are: {', '.join(presets.names())}.")
-    return {**_summary(name), "spec": presets.load(name)}
+    """The whole spec; by name, alias, or `name:variant`."""
+    try:
+        document = presets.load(name)
+    except SpecError as error:
+        raise UnknownPreset(str(error)) from None
+    return {**_summary(presets.about(name).name), "spec": document}

@@ -12,7 +12,7 @@ from service.bodies import RequestBody, parse_submission
 from service.cost import DryRun, cost_of
 from service.problems import problems
 from service.routes import Configuration, Store
-from service.store import pages, studies
+from service.store import pages, standing, studies
 from service.store.states import State
 from service.store.tables import Group, Study
 from service.views import StudyPage, StudyView, study_summary, study_view
@@ -123,7 +123,7 @@ def list_studies(store: Store, filters: Annotated[Filters, Query()]):
         preset=filters.preset,
         owner=filters.owner,
         model=filters.model,
-        labels=_labels(filters.label),
+        labels=read_labels(filters.label),
         text=filters.text,
     )
     with store.begin() as session:
@@ -161,10 +161,10 @@ def cancel(study_id: str, store: Store):
 
 def _view(session: Session, study: Study) -> StudyView:
     group = session.get_one(Group, study.group_id)
-    return study_view(study, group, studies.progress(session, study, group.max_live))
+    return study_view(study, group, standing.progress(session, study, group.max_live))
 
 
-def _labels(given: list[str]) -> dict[str, str]:
+def read_labels(given: list[str]) -> dict[str, str]:
     labels = {}
     for label in given:
         key, colon, value = label.partition(":")

@@ -10,7 +10,7 @@ from mudman.results import Outcome
 from service import examples
 from service.problems import NoValidTrial, UnknownTrial, problems
 from service.routes import Store
-from service.store import pages, studies
+from service.store import pages, standing, studies
 from service.store.states import State
 from service.store.tables import Study
 from service.views import BestView, TrialPage, TrialView, best_view, trial_summary, trial_view
@@ -35,10 +35,13 @@ class TrialFilters(BaseModel):
     responses={200: {"content": {"application/json": {"example": examples.BEST}}}, **problems(404, 409, 422, 503)},
 )
 def best(study_id: str, store: Store):
-    """The highest value among valid trials, with its curves, the baseline and provenance; 409 while there is none."""
+    """The best value among valid trials, with its curves, the baseline and provenance; 409 while there is none.
+
+    Best is the lowest where the objective is minimised.
+    """
     with store.begin() as session:
         study = studies.get(session, study_id)
-        trial = studies.best(session, study_id)
+        trial = standing.best(session, study)
         if trial is None:
             raise NoValidTrial(_why_none(session, study))
         return best_view(study, trial)
@@ -55,7 +58,7 @@ def list_trials(study_id: str, store: Store, filters: Annotated[TrialFilters, Qu
     with store.begin() as session:
         studies.get(session, study_id)
         found, following = pages.trials(session, study_id, filters.outcome, filters.limit, filters.cursor)
-        return TrialPage(items=[trial_summary(trial) for trial in found], next=following)
+        return TrialPage(items=[trial_summary(trial, brief) for trial, brief in found], next=following)
 
 
 @router.get(
@@ -77,8 +80,8 @@ def show(study_id: str, ordinal: Annotated[int, Path(ge=0, lt=2**31)], store: St
 
 
 def _why_none(session: Session, study: Study) -> str:
-    found = studies.counts(session, study.id)
-    running = found.pop(studies.RUNNING, 0)
+    found = standing.counts(session, study.id)
+    running = found.pop(standing.RUNNING, 0)
     ended = ", ".join(f"{count} {outcome}" for outcome, count in sorted(found.items())) or "none"
     reason = (
         f"No trial of study {study.id} is valid: the study is {study.state}, finished: {ended}, running: {running}."

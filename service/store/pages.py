@@ -1,20 +1,27 @@
-"""Pages of studies and trials. A cursor names the last row seen (a keyset), so that pages neither skip nor repeat rows
-when others are added, and the last page costs what the first does."""
+"""Pages of studies, comparisons and trials. A cursor names the last row seen (a keyset), so that pages neither skip nor
+repeat rows when others are added, and the last page costs what the first does."""
 
 import base64
 import binascii
 import datetime
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from mudman.faults import MudmanError
 from mudman.results import Outcome
+from service.store.comparisons import is_comparison_id
+from service.store.standing import COUNTING, minimised
 from service.store.states import State
-from service.store.studies import COUNTING, is_study_id
-from service.store.tables import Study, Trial
+from service.store.studies import is_study_id
+from service.store.tables import Comparison, Study, Trial
+
+IN_LISTS = ("overrun", "stopped_at_pass", "seconds")
+"""Parts of a trial's result that a list shows."""
 
 
 class InvalidCursor(MudmanError):
@@ -66,44 +73,98 @@ def studies(
         query = query.where(Study.spec.contains({"labels": wanted.labels}))
     if wanted.text:
         query = query.where(Study.name.icontains(wanted.text, autoescape=True))
+    page, following = _newest_first(session, query, Study, is_study_id, limit, cursor)
+    return with_counts(session, page), following
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    comparison: Comparison
+    """Without its document."""
+    states: list[str]
+    """Of its studies."""
+    trials: int
+    """Of all its studies, that count toward their budgets."""
+    budget: int
+
+
+def comparisons(
+    session: Session, wanted: StudyFilter, limit: int, cursor: str | None = None
+) -> tuple[list[ComparisonRow], str | None]:
+    """As ``studies``; of the filter, owner, preset, labels and text hold."""
+    query = select(Comparison).options(defer(Comparison.document, raiseload=True))
+    for column, value in ((Comparison.preset, wanted.preset), (Comparison.owner, wanted.owner)):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.labels:
+        query = query.where(Comparison.labels.contains(wanted.labels))
+    if wanted.text:
+        query = query.where(Comparison.name.icontains(wanted.text, autoescape=True))
+    page, following = _newest_first(session, query, Comparison, is_comparison_id, limit, cursor)
+    of_page = Study.comparison_id.in_([comparison.id for comparison in page])
+    budgets = func.sum(Study.spec["budget"]["trials"].as_integer())
+    head = select(Study.comparison_id, func.array_agg(Study.state), budgets).where(of_page)
+    heads = {key: (states, budget) for key, states, budget in session.execute(head.group_by(Study.comparison_id))}
+    counted = select(Study.comparison_id, func.count()).join(Trial, Trial.study_id == Study.id)
+    counted = counted.where(of_page, Trial.outcome.in_(COUNTING)).group_by(Study.comparison_id)
+    counts = dict(session.execute(counted).tuples().all())
+    rows = []
+    for comparison in page:
+        states, budget = heads.get(comparison.id, ([], 0))
+        rows.append(ComparisonRow(comparison, states, counts.get(comparison.id, 0), budget))
+    return rows, following
+
+
+def _newest_first(
+    session: Session, query: Select, table: Any, is_id: Callable[[str], bool], limit: int, cursor: str | None
+) -> tuple[list[Any], str | None]:
     if cursor is not None:
-        moment, study_id = _read(cursor, str, str)
-        if not is_study_id(study_id):
+        moment, row_id = _read(cursor, str, str)
+        if not is_id(row_id):
             raise InvalidCursor
-        query = query.where(tuple_(Study.created_at, Study.id) < (_moment(moment), study_id))
-    found = list(session.scalars(query.order_by(Study.created_at.desc(), Study.id.desc()).limit(limit + 1)))
+        query = query.where(tuple_(table.created_at, table.id) < (_moment(moment), row_id))
+    found = list(session.scalars(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)))
     page = found[:limit]
-    following = _write(page[-1].created_at.isoformat(), page[-1].id) if len(found) > limit else None
-    return _with_counts(session, page), following
+    return page, _write(page[-1].created_at.isoformat(), page[-1].id) if len(found) > limit else None
 
 
-def _with_counts(session: Session, page: list[Study]) -> list[StudyRow]:
+def with_counts(session: Session, page: list[Study]) -> list[StudyRow]:
+    """The studies with how far each is."""
     query = select(
         Trial.study_id,
         func.count().filter(Trial.outcome.in_(COUNTING)),
         func.count().filter(Trial.outcome.is_(None)),
         func.max(Trial.value).filter(Trial.outcome == Outcome.VALID),
+        func.min(Trial.value).filter(Trial.outcome == Outcome.VALID),
     )
     query = query.where(Trial.study_id.in_([study.id for study in page])).group_by(Trial.study_id)
     counted = {study_id: numbers for study_id, *numbers in session.execute(query)}
-    return [StudyRow(study, *counted.get(study.id, (0, 0, None))) for study in page]
+    rows = []
+    for study in page:
+        trials, running, highest, lowest = counted.get(study.id, (0, 0, None, None))
+        rows.append(StudyRow(study, trials, running, lowest if minimised(study.spec) else highest))
+    return rows
 
 
 def trials(
     session: Session, study_id: str, outcome: Outcome | None, limit: int, cursor: str | None = None
-) -> tuple[list[Trial], str | None]:
-    """Attempts by ordinal and attempt, without logs and curves, with the cursor of the next page.
+) -> tuple[list[tuple[Trial, dict[str, Any]]], str | None]:
+    """Attempts by ordinal and attempt, with the cursor of the next page. Each without log and result, of which only
+    ``IN_LISTS`` is read and comes beside it: curves, traces and losses per token may be megabytes.
 
     Raises ``InvalidCursor``.
     """
-    query = select(Trial).where(Trial.study_id == study_id).options(defer(Trial.log, raiseload=True))
+    brief = func.jsonb_build_object(*(part for name in IN_LISTS for part in (name, Trial.result[name])))
+    heavy = [defer(column, raiseload=True) for column in (Trial.log, Trial.result)]
+    query = select(Trial, brief).where(Trial.study_id == study_id).options(*heavy)
     if outcome is not None:
         query = query.where(Trial.outcome == outcome)
     if cursor is not None:
         query = query.where(tuple_(Trial.ordinal, Trial.attempt) > _read(cursor, int, int))
-    found = list(session.scalars(query.order_by(Trial.ordinal, Trial.attempt).limit(limit + 1)))
-    page = found[:limit]
-    return page, _write(page[-1].ordinal, page[-1].attempt) if len(found) > limit else None
+    found = session.execute(query.order_by(Trial.ordinal, Trial.attempt).limit(limit + 1)).all()
+    page = [(trial, parts) for trial, parts in found[:limit]]
+    last = page[-1][0] if len(found) > limit else None
+    return page, _write(last.ordinal, last.attempt) if last else None
 
 
 def attempts(session: Session, study_id: str, ordinal: int) -> list[Trial]:

@@ -27,7 +27,8 @@ from service.store.database import CONNECT_TIMEOUT, as_unavailable, optuna_url
 from service.store.leases import Lease, LeaseLost
 
 CONSTRAINT = "retain_budget"
-"""Name of the constraint that Optuna sees; its value is the violation in units of the budget."""
+"""Name of the one constraint that Optuna sees, whatever bounds the spec has; its value is the violation in units of
+the bound."""
 STALE_LEASE = "MU001"
 """SQLSTATE with which the fencing trigger refuses a stale runner (see the migrations)."""
 _UNMEASURED_VIOLATION = 1000.0
@@ -60,7 +61,7 @@ class Mirror:
         self._space = {name: _distribution(range_) for name, range_ in spec.search_space().items()}
         self._storage = InMemoryStorage()
         self._study = optuna.create_study(
-            study_name="mirror", storage=self._storage, direction="maximize", sampler=RandomSampler()
+            study_name="mirror", storage=self._storage, direction=spec.objective.direction, sampler=RandomSampler()
         )
         self._asked = 0
         self._open: set[int] = set()
@@ -121,7 +122,7 @@ class Search:
             self._study = optuna.create_study(
                 study_name=study_id,
                 storage=storage,
-                direction="maximize",
+                direction=spec.objective.direction,
                 sampler=RandomSampler(),
                 load_if_exists=True,
             )

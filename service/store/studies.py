@@ -1,6 +1,6 @@
-"""Studies: creating them, the one door for their state, and what is asked about one of them.
+"""Studies: creating them, and the one door for their state.
 
-Pages over many studies and trials are in ``pages``.
+How far one of them is, is in ``standing``; pages over many studies and trials are in ``pages``.
 """
 
 import re
@@ -8,22 +8,19 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from mudman.faults import MudmanError
-from mudman.results import Outcome
 from mudman.specs import SPEC_VERSION, StudySpec
-from service.store import events, states
+from service.store import events, idempotency, states
 from service.store.events import UnknownStudy
+from service.store.idempotency import IdempotencyConflict
 from service.store.states import State
-from service.store.tables import Group, IdempotencyKey, Study, Trial
+from service.store.tables import Group, Study
 
-RUNNING = "running"
-"""Key of ``counts`` for attempts without an outcome yet."""
 _RUNS_AGAIN = (State.FAILED, State.CANCELLED)
-COUNTING = tuple(str(outcome) for outcome in Outcome if outcome.counts)
 
 
 class NameTaken(MudmanError):
@@ -39,17 +36,6 @@ class NameTaken(MudmanError):
 
     def __reduce__(self):
         return NameTaken, (self.owner, self.name, self.study_id, self.difference)
-
-
-class IdempotencyConflict(MudmanError):
-    """An idempotency key came back with another request (IETF draft-ietf-httpapi-idempotency-key-header §2.7)."""
-
-    def __init__(self, key: str):
-        super().__init__(f"The idempotency key {key!r} was used for another study. Use a new key for a new request.")
-        self.key = key
-
-    def __reduce__(self):
-        return IdempotencyConflict, (self.key,)
 
 
 @dataclass(frozen=True)
@@ -80,50 +66,76 @@ def create(
     another spec; nothing is stored then.
     """
     identity = spec.identity()
-    if idempotency_key and (earlier := session.get(IdempotencyKey, (spec.owner, idempotency_key))):
-        if earlier.request_hash != identity:
+    if idempotency_key and (earlier := idempotency.recall(session, spec.owner, idempotency_key)):
+        study = get(session, earlier.study_id) if earlier.study_id else None
+        if study is None or not (earlier.request_hash == identity or _means(study, identity)):
             raise IdempotencyConflict(idempotency_key)
-        return Creation(get(session, earlier.study_id), created=False)
-    study = _insert(session, spec, identity, preset)
+        return Creation(study, created=False)
+    study = _insert(session, spec, preset)
     creation = Creation(study, created=True) if study else Creation(_same(session, spec, identity), created=False)
     if idempotency_key:
-        _remember(session, idempotency_key, spec.owner, identity, creation.study.id)
+        idempotency.remember(session, spec.owner, idempotency_key, identity, study_id=creation.study.id)
     return creation
 
 
-def _insert(session: Session, spec: StudySpec, identity: str, preset: str | None) -> Study | None:
+def _insert(session: Session, spec: StudySpec, preset: str | None) -> Study | None:
     """None where the name is taken; the group is then undone with it."""
-    study_id, group_id = new_study_id(), f"gr_{secrets.token_urlsafe(12)}"
     with session.begin_nested() as savepoint:
-        session.execute(insert(Group).values(id=group_id, priority=spec.priority))
-        row = insert(Study).values(
-            id=study_id,
-            group_id=group_id,
-            owner=spec.owner,
-            name=spec.name,
-            preset=preset,
-            spec=spec.model_dump(mode="json", exclude_unset=True),
-            spec_version=SPEC_VERSION,
-            spec_hash=identity,
-            state=State.QUEUED,
-        )
-        inserted = session.execute(row.on_conflict_do_nothing().returning(Study.id)).scalar_one_or_none()
-        if inserted is None:
+        study = add(session, spec, add_group(session, spec.priority), preset=preset)
+        if study is None:
             savepoint.rollback()
-            return None
+    return study
+
+
+def add_group(session: Session, priority: int) -> str:
+    group_id = f"gr_{secrets.token_urlsafe(12)}"
+    session.execute(insert(Group).values(id=group_id, priority=priority))
+    return group_id
+
+
+def add(session: Session, spec: StudySpec, group_id: str, **more: str | None) -> Study | None:
+    """A queued study with the event ``created``; None where the name is taken. ``more``: other columns."""
+    row = insert(Study).values(
+        id=new_study_id(),
+        group_id=group_id,
+        owner=spec.owner,
+        name=spec.name,
+        spec=spec.model_dump(mode="json", exclude_unset=True),
+        spec_version=SPEC_VERSION,
+        spec_hash=spec.identity(),
+        state=State.QUEUED,
+        **more,
+    )
+    study_id = session.execute(row.on_conflict_do_nothing().returning(Study.id)).scalar_one_or_none()
+    if study_id is None:
+        return None
     events.append(session, study_id, "created", {"name": spec.name, "owner": spec.owner})
     return get(session, study_id)
 
 
 def _same(session: Session, spec: StudySpec, identity: str) -> Study:
-    study = session.scalars(select(Study).where(Study.owner == spec.owner, Study.name == spec.name)).one()
-    if study.spec_hash != identity:
+    study = named(session, spec.owner, spec.name)
+    if not _means(study, identity):
         raise NameTaken(spec.owner, spec.name, study.id, difference(StudySpec.model_validate(study.spec), spec))
-    return _run_again(session, study) if study.state in _RUNS_AGAIN else study
+    return run_again(session, study)
 
 
-def _run_again(session: Session, study: Study) -> Study:
-    """Queue the study again, with a clean slate; what counts still counts. Once, however many ask at the same time."""
+def named(session: Session, owner: str, name: str) -> Study:
+    return session.scalars(select(Study).where(Study.owner == owner, Study.name == name)).one()
+
+
+def _means(study: Study, identity: str) -> bool:
+    """Whether the stored study is that of this identity. Hashes of other versions of the vocabulary say nothing."""
+    if study.spec_version == SPEC_VERSION:
+        return study.spec_hash == identity
+    return StudySpec.model_validate(study.spec).identity() == identity
+
+
+def run_again(session: Session, study: Study) -> Study:
+    """Queue a failed or cancelled study again, with a clean slate; what counts still counts. Any other one is left
+    alone: once, however many ask at the same time."""
+    if study.state not in _RUNS_AGAIN:
+        return study
     # The group first: whoever locks both takes them in this order.
     group = update(Group).where(Group.id == study.group_id).values(failures=0, not_before=None)
     session.execute(group.execution_options(synchronize_session=False))
@@ -131,16 +143,6 @@ def _run_again(session: Session, study: Study) -> Study:
     if study.state not in _RUNS_AGAIN:
         return study
     return change_state(session, study.id, State.QUEUED, event="requeued")
-
-
-def _remember(session: Session, key: str, owner: str, identity: str, study_id: str) -> None:
-    row = insert(IdempotencyKey).values(owner=owner, key=key, request_hash=identity, study_id=study_id)
-    if session.execute(row.on_conflict_do_nothing().returning(IdempotencyKey.key)).scalar_one_or_none() is not None:
-        return
-    # Another request with the key committed in the meantime.
-    known = select(IdempotencyKey.request_hash).where(IdempotencyKey.owner == owner, IdempotencyKey.key == key)
-    if session.scalars(known).one() != identity:
-        raise IdempotencyConflict(key)
 
 
 def difference(existing: StudySpec, given: StudySpec) -> dict[str, dict[str, Any]]:
@@ -204,67 +206,3 @@ def change_state(
 def _now(session: Session):
     """The database's clock: the only one that all processes share."""
     return session.scalar(select(func.now()))
-
-
-def counts(session: Session, study_id: str) -> dict[str, int]:
-    """Attempts by outcome, and those that run now under ``running``; counted by the database, never loaded."""
-    return _counts(session, study_id)[0]
-
-
-def _counts(session: Session, study_id: str) -> tuple[dict[str, int], float | None]:
-    seconds: ColumnElement = func.extract("epoch", Trial.finished_at - Trial.started_at)
-    query = select(Trial.outcome, func.count(), func.sum(seconds)).where(Trial.study_id == study_id)
-    found, total, finished = {}, 0.0, 0
-    for outcome, count, spent in session.execute(query.group_by(Trial.outcome)):
-        found[outcome or RUNNING] = count
-        if outcome in COUNTING:
-            total, finished = total + float(spent or 0.0), finished + count
-    return found, total / finished if finished else None
-
-
-def best(session: Session, study_id: str) -> Trial | None:
-    """The valid trial with the highest value; of equal ones, the lowest ordinal. ``None`` while there is none."""
-    valid = (Trial.study_id == study_id, Trial.outcome == Outcome.VALID, Trial.value.is_not(None))
-    return session.scalars(select(Trial).where(*valid).order_by(Trial.value.desc(), Trial.ordinal).limit(1)).first()
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a study is."""
-
-    trials: int
-    """That count toward the budget."""
-    budget: int
-    running: int
-    outcomes: dict[str, int]
-    """Finished attempts by outcome."""
-    best_value: float | None
-    eta_seconds: float | None
-    """Remaining trials × mean seconds of one that counts / trials at once. Unknown before the first such trial, and for
-    a study that does not run."""
-    live: list[Trial]
-
-
-def progress(session: Session, study: Study, max_live: int | None, live: int = 100) -> Progress:
-    """``max_live``: the group's share, where the dispatcher gave it one. ``live``: most running attempts to list."""
-    found, seconds = _counts(session, study.id)
-    running = found.pop(RUNNING, 0)
-    counting = sum(found.get(outcome, 0) for outcome in COUNTING)
-    top = best_value(session, study.id)
-    spec = StudySpec.model_validate(study.spec)
-    now = select(Trial).where(Trial.study_id == study.id, Trial.outcome.is_(None)).order_by(Trial.ordinal).limit(live)
-    eta = None
-    if seconds is not None and study.state in (State.QUEUED, State.PREPARING, State.RUNNING):
-        remaining = max(spec.budget.trials - counting, 0)
-        at_once = min(
-            spec.resources.max_concurrent, max(max_live or spec.resources.max_concurrent, 1), max(remaining, 1)
-        )
-        eta = remaining * seconds / at_once
-    return Progress(
-        counting, spec.budget.trials, running, found, top, eta, list(session.scalars(now)) if running else []
-    )
-
-
-def best_value(session: Session, study_id: str) -> float | None:
-    valid = (Trial.study_id == study_id, Trial.outcome == Outcome.VALID)
-    return session.scalar(select(func.max(Trial.value)).where(*valid))

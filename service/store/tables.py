@@ -17,7 +17,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import DateTime
 
@@ -65,6 +65,23 @@ class Group(Table):
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
 
 
+class Comparison(Table):
+    """Studies of one base and named variants of it."""
+
+    __tablename__ = "comparison"
+    __table_args__ = (UniqueConstraint("owner", "name"), Index("ix_comparison_page", "created_at", "id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str]
+    preset: Mapped[str | None]
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """As it was posted. Not JSONB, which forgets the order of keys: the first variant is the reference."""
+    hash: Mapped[str]
+    labels: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+
+
 class Study(Table):
     __tablename__ = "study"
     __table_args__ = (
@@ -74,6 +91,8 @@ class Study(Table):
         ),
         Index("ix_study_page", "created_at", "id"),
         Index("ix_study_group", "group_id"),
+        # Also what keeps a variant from having two studies.
+        Index("ix_study_comparison", "comparison_id", "variant", unique=True),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -82,6 +101,9 @@ class Study(Table):
     owner: Mapped[str]
     name: Mapped[str]
     preset: Mapped[str | None]
+    comparison_id: Mapped[str | None] = mapped_column(ForeignKey(Comparison.id, ondelete="CASCADE"))
+    variant: Mapped[str | None]
+    """Its name in the comparison."""
     spec: Mapped[dict[str, Any]]
     spec_version: Mapped[int]
     spec_hash: Mapped[str]
@@ -105,6 +127,7 @@ class Trial(Table):
     __tablename__ = "trial"
     __table_args__ = (
         Index("ix_trial_outcome", "study_id", "outcome"),
+        # Read backwards where the objective is minimised.
         Index("ix_trial_best", "study_id", text("value desc"), postgresql_where=text("outcome = 'valid'")),
         # A trial that counts, counts once: no second attempt of an ordinal can.
         Index(
@@ -153,12 +176,16 @@ class Event(Table):
 
 
 class IdempotencyKey(Table):
+    """What a key was used for: a study or a comparison."""
+
     __tablename__ = "idempotency_key"
+    __table_args__ = (CheckConstraint("num_nonnulls(study_id, comparison_id) = 1", name="one_thing"),)
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     request_hash: Mapped[str]
-    study_id: Mapped[str] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"))
+    study_id: Mapped[str | None] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"))
+    comparison_id: Mapped[str | None] = mapped_column(ForeignKey(Comparison.id, ondelete="CASCADE"))
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
 
 

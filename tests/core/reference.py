@@ -158,7 +158,7 @@ def unlearn(model: torch.nn.Module, forget: list, retain: list, method: dict, lo
     adversary = {name: w.clone() for name, w in base.items()}
     retain_accumulator = {name: torch.zeros_like(w) for name, w in base.items()}
     forget_accumulator = {name: torch.zeros_like(w) for name, w in base.items()}
-    unlearning_loss = LOSSES[spec.loss]
+    unlearning_loss = LOSSES[spec.loss.type]
     has_adversary = spec.adversary.type == "fork"
 
     for loop in range(loops):
@@ -201,7 +201,7 @@ def unlearn(model: torch.nn.Module, forget: list, retain: list, method: dict, lo
             g_u = {name: forget_accumulator[name].clone() for name in names}
 
         # 11 Disruption Masking
-        if spec.mask == "sign":
+        if spec.mask.type == "sign":
             g_u = {name: g_u[name] * (retain_accumulator[name].sign() == g_u[name].sign()) for name in names}
 
         # 12 factor on what grows the absolute weight

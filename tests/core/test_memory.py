@@ -44,7 +44,7 @@ def peak(model, **changes) -> int:
         **changes,
     }
     before = snapshot(model)
-    per_loop = 4 + (config["adversary"].get("type") != "none") + ("representation_loss" in config)
+    per_loop = 4 + (config.get("adversary", {}).get("type") != "none") + ("representation_loss" in config)
     with LiveMemory(inputs(model)) as memory:
         mudman.unlearn(model, FORGET, RETAIN, config, 2 * per_loop)
     assert distance(snapshot(model), before) > 0
@@ -98,10 +98,25 @@ def test_two_times_without_adversary(sizes):
     assert used <= 2 * sizes["intervened"] + sizes["activations"] + TEMPORARIES * sizes["tensor"]
 
 
+@pytest.mark.parametrize("mask", ["none", "agem"])
+def test_masks_without_accumulators_need_no_more(sizes, mask):
+    used = peak(small_model("llama", **WIDE), mask=mask)
+    assert used <= 3 * sizes["intervened"] + sizes["activations"] + TEMPORARIES * sizes["tensor"]
+
+
 @pytest.mark.parametrize(
-    "extra", [{"forget_momentum": 0.5}, {"representation_loss": {}}], ids=lambda extra: next(iter(extra))
+    "extra",
+    [{"forget_momentum": 0.5, "consensus_power": 2.0}, {"representation_loss": {}}, {"revert_below": 1e-9}],
+    ids=lambda extra: next(iter(extra)),
 )
 def test_four_times_with_a_fourth_state(sizes, extra):
-    """Forget accumulator, or the original weights and the activations of two more forwards."""
+    """Forget accumulator, or the original weights (and, to compare states, the activations of two more forwards)."""
     used = peak(small_model("llama", **WIDE), adversary={"gradient": "hybrid"}, **extra)
     assert used <= 4 * sizes["intervened"] + 3 * sizes["activations"] + TEMPORARIES * sizes["tensor"]
+
+
+@pytest.mark.parametrize("extra", [{"ewc": {}}, {"mask": "compromise"}], ids=lambda extra: next(iter(extra)))
+def test_five_times_with_two_more(sizes, extra):
+    """Importance and original weights, or two accumulators."""
+    used = peak(small_model("llama", **WIDE), **extra)
+    assert used <= 5 * sizes["intervened"] + sizes["activations"] + (TEMPORARIES + 1) * sizes["tensor"]

@@ -1,6 +1,8 @@
-"""Runs commands of ``python -m mudman``, and ``prepare``, one after the other in one process: torch is imported once.
+"""Runs commands of ``python -m mudman``, and those of ``READERS``, one after the other in one process.
 
-The hub's address is read from the environment when huggingface_hub is imported: a process of its own is needed.
+So torch is imported once. The hub's address is read from the environment when huggingface_hub is imported: a process of
+its own is needed. The hub's client tries five times before it gives up and waits up to eight seconds between two tries;
+no setting changes that. Here it tries as often, without the waiting.
 Reads one JSON list of arguments per line; answers each with {"exit": code, "out": text, "err": text}.
 """
 
@@ -8,17 +10,43 @@ import contextlib
 import io
 import json
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from mudman.__main__ import main
-from mudman.specs import parse
+from mudman.specs import CorpusSpec, parse
+
+time.sleep = lambda seconds: None
 
 
-def prepare(file: str) -> int:
+def prepare(spec: dict) -> str:
     from mudman.preparation import prepare
 
-    sys.stdout.write(prepare(parse(json.loads(Path(file).read_text()))).model_dump_json())
+    return prepare(parse(spec)).model_dump_json()
+
+
+def texts(spec: dict) -> str:
+    from mudman.data.texts import read_texts
+
+    found = read_texts(CorpusSpec(**spec), "forget")
+    return json.dumps({"texts": list(found.records), "revision": found.revision, "licence": found.licence})
+
+
+def questions(spec: dict) -> str:
+    from mudman.data.questions import read_questions
+
+    found = read_questions(spec["name"], "evaluations.0.questions")
+    return json.dumps({"questions": [vars(record) for record in found.records], "revision": found.revision})
+
+
+READERS = {"prepare": prepare, "texts": texts, "questions": questions}
+
+
+def run(command: str, file: str, *options: str) -> int:
+    if command not in READERS:
+        return main([command, file, *options])
+    sys.stdout.write(READERS[command](json.loads(Path(file).read_text())))
     return 0
 
 
@@ -26,8 +54,7 @@ for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            arguments = json.loads(line)
-            code = prepare(arguments[1]) if arguments[0] == "prepare" else main(arguments)
+            code = run(*json.loads(line))
         except SystemExit as error:
             code = error.code
         except Exception:  # noqa: BLE001 - what escapes main is what the test wants to see

@@ -2,13 +2,10 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from hub_server import COMMIT, Hub
+from hub_shell import Shell
 
 from mudman import packaged
 from mudman.results import Outcome, Preparation, TrialResult
@@ -54,33 +51,6 @@ def hub(tmp_path_factory):
     }
     with Hub(repositories, gated={"org/gated"}, broken={"org/broken"}) as hub:
         yield hub
-
-
-class Shell:
-    """``mudman`` commands in one process of their own."""
-
-    def __init__(self, hub: Hub, folder: Path):
-        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1",
-                       "OMP_NUM_THREADS": "1", "MUDMAN_DATA_ROOT": str(folder)}  # fmt: skip
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
-            environment.pop(name, None)
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("loader.py")],
-            env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def run(self, command: str, spec: dict, *options: str) -> dict:
-        file = self.folder / "spec.json"
-        file.write_text(json.dumps(spec))
-        self.process.stdin.write(json.dumps([command, str(file), *options]) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(20)
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +128,7 @@ def test_a_model_that_was_fetched_once_is_found_without_the_hub(hub, shell):
     assert shell.run("trial", {**SPEC, **local})["exit"] == 0
 
 
-@pytest.mark.parametrize("revision", [None])  # the client of the hub tries for a minute before it gives up
+@pytest.mark.parametrize("revision", [None, COMMIT])
 def test_a_data_set_that_was_fetched_once_is_found_without_the_hub(revision, hub, shell):
     hub.stop()
     forget, retain = {"corpus": "python-functions"}, {"corpus": "org/lines", "revision": revision}

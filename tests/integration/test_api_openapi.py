@@ -62,8 +62,19 @@ def test_lists_the_contract(document):
         "GET /studies/{study_id}/trials",
         "GET /studies/{study_id}/trials/{ordinal}",
         "POST /studies/{study_id}/cancel",
+        "POST /comparisons",
+        "GET /comparisons",
+        "GET /comparisons/{comparison_id}",
+        "POST /comparisons/{comparison_id}/cancel",
+        "GET /comparisons/{comparison_id}/table",
         "GET /presets",
         "GET /presets/{name}",
+        "GET /methods",
+        "GET /losses",
+        "GET /attacks",
+        "GET /evaluations",
+        "GET /models",
+        "GET /corpora",
         "GET /healthz",
         "GET /readyz",
     }
@@ -77,7 +88,7 @@ def test_every_route_declares_its_problems(document):
             if status[0] in "45" and name != "GET /readyz":
                 assert list(response["content"]) == [PROBLEM], (name, status)
                 assert response["content"][PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
-        if "{study_id}" in name:
+        if "{study_id}" in name or "{comparison_id}" in name:
             assert {"404", "503"} <= declared.keys(), name
     assert {"409", "413", "415", "422", "503"} <= document["paths"]["/studies"]["post"]["responses"].keys()
     assert "HTTPValidationError" not in document["components"]["schemas"]
@@ -101,8 +112,9 @@ def test_every_answer_and_body_has_examples_that_are_true_to_its_schema(document
     assert checked > 30
 
 
-def test_the_request_examples_are_accepted(api, document):
-    content = document["paths"]["/studies"]["post"]["requestBody"]["content"]
+@pytest.mark.parametrize("path", ["/studies", "/comparisons"])
+def test_the_request_examples_are_accepted(api, document, path: str):
+    content = document["paths"][path]["post"]["requestBody"]["content"]
     for media_type, described in content.items():
         for example in described["examples"].values():
             value = example["value"]
@@ -111,18 +123,24 @@ def test_the_request_examples_are_accepted(api, document):
                 if isinstance(value, str)
                 else {"json": value}
             )
-            answer = api.post("/studies?dry_run=true", **sent)
+            answer = api.post(f"{path}?dry_run=true", **sent)
             assert answer.status_code == 200, answer.text
 
 
 def test_real_answers_are_true_to_their_schemas(api, document):
     study = api.post("/studies", json={"preset": "quickstart"}).json()
     here = f"/studies/{study['id']}"
+    variants = {"mudman": {}, "no_mask": {"method.mask": "none"}}
+    comparison = api.post("/comparisons", json=study["spec"] | {"name": "compared", "variants": variants}).json()
+    there = f"/comparisons/{comparison['id']}"
     for template, path in (
         ("/studies", "/studies"),
         ("/studies/{study_id}", here),
         ("/studies/{study_id}/trials", f"{here}/trials"),
         ("/studies/{study_id}/best", f"{here}/best"),
+        ("/comparisons", "/comparisons"),
+        ("/comparisons/{comparison_id}", there),
+        ("/comparisons/{comparison_id}/table", f"{there}/table"),
         ("/presets", "/presets"),
         ("/presets/{name}", "/presets/quickstart"),
         ("/healthz", "/healthz"),

@@ -177,7 +177,7 @@ def test_summaries_carry_what_a_table_shows(api, five):
 def test_presets(api):
     listed = api.get("/presets").json()["items"]
     assert [preset["name"] for preset in listed] == presets.names()
-    assert listed[0].keys() == {"name", "model", "cost"}
+    assert {"name", "kind", "description", "aliases", "variants", "model", "cost"} <= listed[0].keys()
     shown = api.get("/presets/quickstart").json()
     assert shown["spec"] == QUICKSTART
     assert api.post("/studies?dry_run=true", json=shown["spec"]).status_code == 200

@@ -10,6 +10,9 @@ from alembic import command
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from mudman import presets
+from mudman.specs.comparison import parse_comparison
+from service.store import comparisons
 from service.store import migrate as migrations
 from service.store.database import Database, DatabaseNotMigrated, DatabaseUnavailable, driver_url
 
@@ -49,6 +52,22 @@ def test_up_without_drift_down_and_up_again(url, connection):
     migrations.upgrade(connection)
     assert _tables(connection) == migrated
     command.check(migrations.alembic_config(connection))
+
+
+def test_studies_outlive_the_comparisons_that_older_versions_do_not_know(url, connection):
+    migrations.migrate(url)
+    database = Database(url)
+    document = presets.load("quickstart") | {"variants": {"sign": {}}}
+    with database.begin() as session:
+        comparisons.create(session, parse_comparison(document), idempotency_key="key")
+    database.close()
+    migrations.downgrade(connection, "0002")
+    left = connection.execute(text("select name from mudman.study order by name")).scalars().all()
+    assert left == ["quickstart/baseline", "quickstart/sign"]
+    connection.rollback()
+    migrations.upgrade(connection)
+    kept = connection.execute(text("select count(*) from mudman.study where comparison_id is null")).scalar_one()
+    assert kept == 2
 
 
 def test_several_at_once_and_again(url):

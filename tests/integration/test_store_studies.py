@@ -8,7 +8,7 @@ from sqlalchemy import event, func, select, text
 
 from mudman import presets
 from mudman.specs import parse
-from service.store import attempts, events, studies
+from service.store import attempts, events, standing, studies
 from service.store.states import RefusedTransition, State
 from service.store.tables import Event, Group, IdempotencyKey, Study, Trial
 
@@ -228,9 +228,9 @@ def test_unknown_studies(database):
 def test_counts_best_and_progress(database):
     study_id = create(database, "counted", **{"resources.max_concurrent": 2})
     with database.begin() as session:
-        assert studies.counts(session, study_id) == {}
-        assert studies.best(session, study_id) is None
-        empty = studies.progress(session, studies.get(session, study_id), max_live=None)
+        assert standing.counts(session, study_id) == {}
+        assert standing.best(session, studies.get(session, study_id)) is None
+        empty = standing.progress(session, studies.get(session, study_id), max_live=None)
         assert (empty.trials, empty.budget, empty.eta_seconds, empty.best_value) == (0, 10, None, None)
     add_trial(database, study_id, 0, "valid", 3.0)
     add_trial(database, study_id, 1, "valid", 4.0)
@@ -239,18 +239,18 @@ def test_counts_best_and_progress(database):
     add_trial(database, study_id, 4, "lost")
     add_trial(database, study_id, 4, None, attempt=2, progress={"phase": "unlearn", "passes": 30, "of": 150})
     with database.begin() as session:
-        found = studies.counts(session, study_id)
+        found = standing.counts(session, study_id)
         assert found == {"valid": 3, "over_retain_budget": 1, "lost": 1, "running": 1}
-        best = studies.best(session, study_id)
+        best = standing.best(session, studies.get(session, study_id))
         assert (best.ordinal, best.value) == (1, 4.0)  # of equals, the one that came first
         study = studies.get(session, study_id)
-        progress = studies.progress(session, study, max_live=None)
+        progress = standing.progress(session, study, max_live=None)
         assert (progress.trials, progress.running, progress.best_value) == (4, 1, 4.0)
         assert progress.outcomes == {"valid": 3, "over_retain_budget": 1, "lost": 1}
         assert [(trial.ordinal, trial.attempt) for trial in progress.live] == [(4, 2)]
         # 6 of 10 remain, 10 s each, 2 at once; 1 at once where the dispatcher allows no more.
         assert progress.eta_seconds == pytest.approx(30, abs=0.1)
-        assert studies.progress(session, study, max_live=1).eta_seconds == pytest.approx(60, abs=0.1)
+        assert standing.progress(session, study, max_live=1).eta_seconds == pytest.approx(60, abs=0.1)
 
 
 def test_no_ordinal_counts_twice(database):
@@ -258,6 +258,25 @@ def test_no_ordinal_counts_twice(database):
     add_trial(database, study_id, 0, "valid", 1.0)
     with pytest.raises(Exception, match="uq_trial_counts_once"):
         add_trial(database, study_id, 0, "diverged", attempt=2)
+
+
+def test_a_spec_of_an_older_version_is_recognised(database):
+    """Its hash says nothing today: components were text then, and are mappings now."""
+    given = presets.load("quickstart", {"name": "older"})
+    shorthand = given | {"method": given["method"] | {"loss": "neg_cross_entropy", "mask": "sign"}}
+    with database.begin() as session:
+        study = studies.create(session, parse(given), idempotency_key="older").study
+        study.spec, study.spec_version, study.spec_hash = shorthand, 1, "of version 1"
+        session.get_one(IdempotencyKey, ("default", "older")).request_hash = "of version 1"
+    for key in (None, "older", "another key"):
+        with database.begin() as session:
+            again = studies.create(session, parse(given), idempotency_key=key)
+            assert (again.created, again.study.id) == (False, study.id)
+    with pytest.raises(studies.NameTaken) as refused, database.begin() as session:
+        studies.create(session, spec_of("older", **{"budget.trials": 3}))
+    assert list(refused.value.difference) == ["budget.trials"]
+    with pytest.raises(studies.IdempotencyConflict), database.begin() as session:
+        studies.create(session, spec_of("older-otherwise"), idempotency_key="older")
 
 
 def test_best_and_counts_use_their_indexes(new_database):
@@ -274,18 +293,23 @@ def test_best_and_counts_use_their_indexes(new_database):
         )
         session.execute(text("analyze mudman.trial"))
     with database.begin() as session:
-        seen = []
+        study, seen = studies.get(session, study_id), []
+        lowest = studies.get(session, other)
+        session.expunge(lowest)
+        lowest.spec = lowest.spec | {"objective": {"direction": "minimize"}}
 
         @event.listens_for(session.connection().engine, "before_cursor_execute")
         def keep(connection, cursor, statement, parameters, context, many):
             seen.append((statement, parameters))
 
-        assert studies.best(session, study_id).outcome == "valid"
+        assert standing.best(session, study).outcome == "valid"
+        assert standing.best(session, lowest).value < 0.01
         event.remove(session.connection().engine, "before_cursor_execute", keep)
-        [(statement, parameters)] = seen
-        plan = session.connection().exec_driver_sql(f"explain {statement}", parameters).scalars().all()
-        assert any("ix_trial_best" in line for line in plan), plan
-        assert studies.counts(session, study_id) == {"valid": 1666, "diverged": 3334}
+        assert len(seen) == 2
+        for statement, parameters in seen:
+            plan = session.connection().exec_driver_sql(f"explain {statement}", parameters).scalars().all()
+            assert any("ix_trial_best" in line for line in plan), plan
+        assert standing.counts(session, study_id) == {"valid": 1666, "diverged": 3334}
 
 
 def test_events_are_gapless_under_concurrent_writers(new_database):

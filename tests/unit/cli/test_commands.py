@@ -36,7 +36,8 @@ def mudman(tmp_path: Path):
 def test_help_names_every_command(mudman):
     done = mudman("--help")
     assert done.returncode == 0
-    for command in ("up", "demo", "submit", "ls", "watch", "best", "cancel", "trial", "config", "presets"):
+    known = ["up", "demo", "submit", "ls", "watch", "best", "cancel", "trial", "config", "presets", "compare", "table"]
+    for command in known:
         assert f"  {command} " in done.stdout
 
 
@@ -58,7 +59,7 @@ def test_help_of_started_programs_is_theirs(mudman, command: str):
 
 
 def test_nothing_listens(mudman):
-    for arguments in (["ls"], ["submit", "quickstart"]):
+    for arguments in (["ls"], ["submit", "quickstart"], ["table", "masks"]):
         done = mudman(*arguments)
         assert done.returncode == 1, arguments
         assert "nothing listens at http://127.0.0.1:" in done.stderr
@@ -105,6 +106,12 @@ def test_a_change_needs_path_and_value(mudman):
     assert (done.returncode, "PATH=VALUE" in done.stderr) == (2, True)
 
 
+def test_only_presets_have_variants_to_choose(mudman, tmp_path: Path):
+    (tmp_path / "masks.yaml").write_text("name: x\nvariants: {a: {}}\n")
+    done = mudman("submit", "masks.yaml", "--variant", "a")
+    assert (done.returncode, "mudman compare" in done.stderr) == (2, True)
+
+
 def test_unknown_command_and_option(mudman):
     assert mudman("sumbit").returncode == 2
     assert mudman("ls", "--jsn").returncode == 2
@@ -129,4 +136,6 @@ def test_presets(mudman):
     assert "quickstart" in [row["name"] for row in json.loads(mudman("presets", "--json").stdout)]
     printed = mudman("presets", "quickstart").stdout
     assert "name: quickstart" in printed
+    compared = next(row["name"] for row in json.loads(mudman("presets", "--json").stdout) if row["compares"])
+    assert "variants:" in mudman("presets", compared).stdout
     assert mudman("presets", "nope").returncode == 2

@@ -1,0 +1,85 @@
+"""What commands say about comparisons."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from service.cli.watching import outcomes
+
+Document = Mapping[str, Any]
+
+
+def submitted(comparison: Document, url: str) -> str:
+    studies = "\n".join(f"  {one['variant']}: {one['study']}" for one in comparison["variants"])
+    return (
+        f"comparison {comparison['name']} is {comparison['state']}: {comparison['id']}\n"
+        f"{url}/comparisons/{comparison['id']}\n{studies}\n"
+        f"see where it stands with `mudman table {comparison['id']}`"
+    )
+
+
+def dry_run(answer: Document) -> str:
+    unused = [
+        f"\n{name}: does not use {', '.join(v['unused'])}" for name, v in answer["variants"].items() if v["unused"]
+    ]
+    return (
+        f"valid: {len(answer['variants'])} studies, {answer['trials']} trials, {answer['passes_total']} passes; "
+        f"nothing was submitted{''.join(unused)}"
+    )
+
+
+def progress(comparison: Document) -> str:
+    """``running · mudman 3/10, no_mask 2/10 (failed), baseline 1/1``."""
+    parts = []
+    for one in comparison["variants"]:
+        troubled = f" ({one['state']})" if one["state"] in ("failed", "cancelled", "paused") else ""
+        parts.append(f"{one['variant']} {one['progress']['trials']}/{one['progress']['budget']}{troubled}")
+    return f"{comparison['state']} · {', '.join(parts)}"
+
+
+def table(found: Document) -> Group:
+    better = "higher" if found["direction"] == "maximize" else "lower"
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    made.title, made.title_justify = f"Comparison {found['name']}: {found['metric']}, {better} is better", "left"
+    made.caption = (
+        "Mean ± standard error (ddof 1) of the last valid trials; in brackets as published (ddof 0).\n"
+        f"Gain: over the model without unlearning, in per cent of that of {found['reference']}."
+    )
+    made.caption_justify = "left"
+    made.add_column("variant", overflow="fold")
+    for name in ("mean", "n", "best", f"− {found['reference']}", "− baseline", "gain %", "trials", "GPU s", "CPU s"):
+        made.add_column(name, justify="right")
+    rows = found["rows"] + ([found["baseline"]] if found["baseline"] else [])
+    for row in rows:
+        made.add_row(*map(Text, _cells(row)))
+    reasons = [Text(f"{row['variant']}: {row['reason']}") for row in rows if row["reason"]]
+    return Group(made, *reasons)
+
+
+def _cells(row: Document) -> list[str]:
+    result, share = row["result"], row["per_cent_of_reference"]
+    numbers = ["–"] * 3
+    if result:
+        error = f" ± {result['standard_error']:.4f}" if result["standard_error"] is not None else ""
+        published = f" ({result['standard_error_published']:.4f})"
+        numbers = [f"{result['mean']:.4f}{error}{published}", str(result["n"]), f"{result['best']:.4f}"]
+    return [
+        row["variant"],
+        *numbers,
+        _difference(row["to_reference"]),
+        _difference(row["to_baseline"]),
+        "–" if share is None else f"{share:.1f}",
+        outcomes(row["outcomes"]) or "–",
+        f"{row['spent']['gpu_seconds']:.0f}",
+        f"{row['spent']['cpu_seconds']:.0f}",
+    ]
+
+
+def _difference(found: Document | None) -> str:
+    if found is None:
+        return "–"
+    error = f" ± {found['standard_error']:.4f}" if found["standard_error"] is not None else ""
+    return f"{found['value']:+.4f}{error}"

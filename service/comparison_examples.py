@@ -1,0 +1,175 @@
+"""Examples in the OpenAPI document: the quickstart study as a comparison. Its numbers are made up."""
+
+from typing import Any
+
+from mudman import presets
+from mudman.specs.comparison import parse_comparison
+from service import table_formats
+from service.bodies import JSON, YAML
+from service.comparison_table import TableView
+from service.cost import comparison_dry_run
+
+_ID = "cp_pV3nW8sYc0aQk7Lm"
+_HERE = f"/comparisons/{_ID}"
+_DOCUMENT = presets.load("quickstart") | {
+    "name": "masks",
+    "variants": {"sign": {}, "no_mask": {"method.mask": "none"}},
+    "baseline": True,
+}
+_DRY_RUN = comparison_dry_run(parse_comparison(_DOCUMENT)).model_dump()
+_STUDIES = {"sign": "st_Jb2kSxq0V9tLw3aZ", "no_mask": "st_a81Zt0pQwXy5eRfD", "baseline": "st_0kLm9sTq3VbNc7Gh"}
+
+_YAML_TEXT = """name: masks
+model: {id: tiny-llama}
+forget: {corpus: python-functions}
+retain: {corpus: wikipedia}
+method:
+  type: mudman
+  target_modules: [gate_proj]
+  unlearning_rate: {low: 1e-3, high: 2e-2, log: true}
+attack: {rate: 1e-2, passes: 60, check_every: 10}
+budget: {unlearn_passes: 150, trials: 8}
+variants:
+  sign: {}
+  no_mask: {method.mask: none}
+"""
+
+
+def _submission() -> dict[str, Any]:
+    preset = {"$ref": "#/components/schemas/ComparisonPresetRequest"}
+    whole = {
+        "type": "object",
+        "description": "A StudySpec with `variants` (dotted overrides by name) and, optionally, `baseline`.",
+        "required": ["name", "variants"],
+        "properties": {
+            "variants": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+            "baseline": {"type": "boolean", "default": True, "description": "Add a study without unlearning."},
+        },
+    }
+    either = {"anyOf": [whole, preset]}
+    return {
+        "required": True,
+        "description": "A study spec with variants, or the name of a preset that is a comparison, with overrides.",
+        "content": {
+            JSON[0]: {
+                "schema": either,
+                "examples": {"comparison": {"summary": "A whole comparison", "value": _DOCUMENT}},
+            },
+            YAML[0]: {
+                "schema": either,
+                "examples": {"comparison": {"summary": "A comparison in YAML", "value": _YAML_TEXT}},
+            },
+        },
+    }
+
+
+SUBMISSION = _submission()
+
+_HEAD = {
+    "id": _ID,
+    "name": "masks",
+    "owner": "default",
+    "preset": None,
+    "labels": {"preset": "quickstart"},
+    "state": "running",
+    "created_at": "2026-11-21T09:00:00Z",
+    "links": {"self": _HERE, "table": f"{_HERE}/table"},
+}
+
+
+def _variant(name: str, state: str, trials: int, budget: int, best: float | None) -> dict[str, Any]:
+    return {
+        "variant": name,
+        "study": _STUDIES[name],
+        "state": state,
+        "progress": {"trials": trials, "budget": budget, "running": int(state == "running"), "best_value": best},
+        "problem": None,
+        "link": f"/studies/{_STUDIES[name]}",
+    }
+
+
+_VARIANTS = [
+    _variant("sign", "running", 6, 10, 3.91),
+    _variant("no_mask", "running", 5, 10, 2.62),
+    _variant("baseline", "completed", 1, 1, 2.02),
+]
+COMPARISON = _HEAD | {"document": _DOCUMENT, "variants": _VARIANTS}
+CANCELLED = COMPARISON | {"state": "cancelled"}
+PAGE = {"items": [_HEAD | {"studies": 3, "progress": {"trials": 12, "budget": 21}}], "next": None}
+CREATED = {
+    200: {
+        "description": "The same comparison was there already; or, with `dry_run`, it is valid",
+        "content": {
+            JSON[0]: {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/ComparisonView"},
+                        {"$ref": "#/components/schemas/ComparisonDryRun"},
+                    ]
+                },
+                "examples": {"repeated": {"value": COMPARISON}, "dry_run": {"value": _DRY_RUN}},
+            }
+        },
+    },
+    201: {
+        "description": "Created",
+        "headers": {"Location": {"description": "Address of the comparison", "schema": {"type": "string"}}},
+        "content": {JSON[0]: {"example": COMPARISON}},
+    },
+}
+
+
+def _row(variant: str, state: str, asked: int, outcomes: dict[str, int], **found: Any) -> dict[str, Any]:
+    nothing = {"result": None, "reason": None, "to_reference": None, "to_baseline": None, "per_cent_of_reference": None}
+    count = sum(outcomes.values())
+    seconds, passes = 6.3 * count, 140 * count
+    return {
+        "variant": variant,
+        "study": _STUDIES[variant],
+        "state": state,
+        **nothing,
+        "outcomes": outcomes,
+        "trials": asked,
+        "spent": {"gpu_seconds": 0.0, "cpu_seconds": seconds, "passes_booked": passes, "passes_made": passes},
+        **found,
+    }
+
+
+def _result(n: int, mean: float, error: float | None, published: float, best: float) -> dict[str, Any]:
+    middle = {"median": mean, "best": best}
+    errors = {"standard_error": error, "standard_error_published": published}
+    return {"n": n, "last": 5, "mean": mean, **errors, **middle}
+
+
+_TABLE = {
+    "comparison": _ID,
+    "name": "masks",
+    "metric": "forget_loss",
+    "direction": "maximize",
+    "reference": "sign",
+    "rows": [
+        _row(
+            "sign",
+            "running",
+            10,
+            {"valid": 5, "over_retain_budget": 1},
+            result=_result(5, 3.5, 0.1, 0.09, 3.91),
+            to_baseline={"value": 1.5, "standard_error": 0.1},
+            per_cent_of_reference=100.0,
+        ),
+        _row(
+            "no_mask",
+            "running",
+            10,
+            {"diverged": 5},
+            reason="no trial is valid; the study is running, finished trials: 5 diverged",
+        ),
+    ],
+    "baseline": _row("baseline", "completed", 1, {"valid": 1}, result=_result(1, 2.0, None, 0.0, 2.0)),
+}
+_READ = TableView.model_validate(_TABLE)
+TABLE = {
+    JSON[0]: {"example": _TABLE},
+    table_formats.MARKDOWN: {"schema": {"type": "string"}, "example": table_formats.markdown(_READ)},
+    table_formats.CSV: {"schema": {"type": "string"}, "example": table_formats.as_csv(_READ)},
+}

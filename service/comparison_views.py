@@ -1,0 +1,106 @@
+"""What the API answers about comparisons."""
+
+import datetime
+from typing import Any
+
+from service.store import comparisons
+from service.store.pages import ComparisonRow, StudyRow
+from service.store.states import State
+from service.store.tables import Comparison
+from service.views import SummaryProgress, View
+
+
+class ComparisonLinks(View):
+    self: str
+    table: str
+
+
+class _Head(View):
+    id: str
+    name: str
+    owner: str
+    preset: str | None
+    labels: dict[str, str]
+    state: State
+    """Running until every study has ended; then failed or cancelled where one of them is."""
+    created_at: datetime.datetime
+    links: ComparisonLinks
+
+
+class VariantView(View):
+    """One study of a comparison."""
+
+    variant: str
+    study: str
+    """Id."""
+    state: State
+    progress: SummaryProgress
+    problem: dict[str, Any] | None
+    """Problem document of a failed study."""
+    link: str
+
+
+class ComparisonView(_Head):
+    """One comparison: its document and how far its studies are."""
+
+    document: dict[str, Any]
+    """As it was posted."""
+    variants: list[VariantView]
+    """In the document's order, the baseline last."""
+
+
+class TotalProgress(View):
+    trials: int
+    """Trials of all studies that count."""
+    budget: int
+
+
+class ComparisonSummary(_Head):
+    studies: int
+    """Variants, and the baseline."""
+    progress: TotalProgress
+
+
+class ComparisonPage(View):
+    items: list[ComparisonSummary]
+    next: str | None
+    """Cursor of the next page; null on the last."""
+
+
+def comparison_view(comparison: Comparison, rows: list[StudyRow]) -> ComparisonView:
+    return ComparisonView(
+        **_head(comparison, [row.study.state for row in rows]),
+        document=comparison.document,
+        variants=[_variant(row) for row in rows],
+    )
+
+
+def comparison_summary(row: ComparisonRow) -> ComparisonSummary:
+    return ComparisonSummary(
+        **_head(row.comparison, row.states),
+        studies=len(row.states),
+        progress=TotalProgress(trials=row.trials, budget=row.budget),
+    )
+
+
+def _variant(row: StudyRow) -> VariantView:
+    budget = row.study.spec["budget"]["trials"]
+    progress = {"trials": row.trials, "budget": budget, "running": row.running, "best_value": row.best_value}
+    return VariantView(
+        variant=row.study.variant,
+        study=row.study.id,
+        state=State(row.study.state),
+        progress=SummaryProgress(**progress),
+        problem=row.study.problem,
+        link=f"/studies/{row.study.id}",
+    )
+
+
+def _head(comparison: Comparison, states: list[str]) -> dict[str, Any]:
+    same = ("id", "name", "owner", "preset", "labels", "created_at")
+    here = f"/comparisons/{comparison.id}"
+    return {
+        **{name: getattr(comparison, name) for name in same},
+        "state": comparisons.overall(states),
+        "links": ComparisonLinks(self=here, table=f"{here}/table"),
+    }

@@ -1,0 +1,160 @@
+"""``/comparisons``: create, list, look at, cancel, and the table that all of it is for."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from service import comparison_examples as examples
+from service import table_formats
+from service.bodies import RequestBody, parse_comparison_submission
+from service.comparison_table import TableView, table
+from service.comparison_views import ComparisonPage, ComparisonView, comparison_summary, comparison_view
+from service.cost import comparison_dry_run
+from service.problems import UnknownVariant, problems
+from service.routes import Configuration, Store
+from service.routes.studies import Text, read_labels
+from service.store import comparisons, pages, standing
+from service.store.tables import Comparison
+
+router = APIRouter(prefix="/comparisons", tags=["comparisons"])
+
+
+class Filters(BaseModel):
+    """Which comparisons a list shows; all conditions hold at once."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    preset: Text | None = None
+    owner: Text | None = None
+    label: list[Annotated[Text, Field(examples=["team:red"])]] = []
+    """``key:value``; may be repeated."""
+    text: Text | None = None
+    """Part of the name."""
+    limit: int = Field(50, ge=1, le=200)
+    """Items of a page."""
+    cursor: Annotated[str, Field(max_length=500)] | None = None
+    """``next`` of the page before."""
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=ComparisonView,
+    summary="Create a comparison",
+    responses=examples.CREATED | problems(409, 413, 415, 422, 503),
+    openapi_extra={"requestBody": examples.SUBMISSION},
+)
+def create(
+    body: RequestBody,
+    store: Store,
+    settings: Configuration,
+    response: Response,
+    dry_run: Annotated[bool, Query(description="Validate and estimate the cost; store nothing.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="Chosen by the client; the same key with the same comparison is created once.",
+        ),
+    ] = None,
+):
+    """A study's spec with `variants`, or a preset that is a comparison, with overrides; JSON or YAML.
+
+    Creates one study for each variant, named `<comparison>/<variant>`, and one without unlearning (unless
+    `baseline: false`): all of them or none. Posting the same comparison again answers the one that is there (200);
+    studies of it that failed or were cancelled run again by that. Another one under the name is refused (409).
+    """
+    submission = parse_comparison_submission(body, settings.data_root)
+    if dry_run:
+        dry = comparison_dry_run(submission.spec)
+        return Response(dry.model_dump_json(), media_type="application/json")
+    with store.begin() as session:
+        made = comparisons.create(session, submission.spec, preset=submission.preset, idempotency_key=idempotency_key)
+        view = _view(session, made.comparison)
+    response.status_code = 201 if made.created else 200
+    response.headers["Location"] = view.links.self
+    return view
+
+
+@router.get(
+    "",
+    response_model=ComparisonPage,
+    summary="List comparisons",
+    responses={200: {"content": {"application/json": {"example": examples.PAGE}}}, **problems(422, 503)},
+)
+def list_comparisons(store: Store, filters: Annotated[Filters, Query()]):
+    """Newest first, a page at a time."""
+    wanted = pages.StudyFilter(
+        preset=filters.preset, owner=filters.owner, labels=read_labels(filters.label), text=filters.text
+    )
+    with store.begin() as session:
+        rows, following = pages.comparisons(session, wanted, filters.limit, filters.cursor)
+        return ComparisonPage(items=[comparison_summary(row) for row in rows], next=following)
+
+
+@router.get(
+    "/{comparison_id}",
+    response_model=ComparisonView,
+    summary="One comparison",
+    responses={200: {"content": {"application/json": {"example": examples.COMPARISON}}}, **problems(404, 422, 503)},
+)
+def show(comparison_id: str, store: Store):
+    """Its document, and each variant's study with its state and progress."""
+    with store.begin() as session:
+        return _view(session, comparisons.get(session, comparison_id))
+
+
+@router.post(
+    "/{comparison_id}/cancel",
+    response_model=ComparisonView,
+    summary="Cancel a comparison",
+    responses={
+        200: {"content": {"application/json": {"example": examples.CANCELLED}}},
+        **problems(404, 409, 422, 503),
+    },
+)
+def cancel(comparison_id: str, store: Store):
+    """Every study of it that has not finished. Running trials end within seconds; what is finished stays."""
+    with store.begin() as session:
+        return _view(session, comparisons.cancel(session, comparison_id))
+
+
+@router.get(
+    "/{comparison_id}/table",
+    response_model=TableView,
+    summary="The table of a comparison",
+    responses={200: {"content": examples.TABLE}, **problems(404, 422, 503)},
+)
+def show_table(
+    comparison_id: str,
+    store: Store,
+    reference: Annotated[
+        Text | None, Query(description="Variant that the others are measured against; default: the first.")
+    ] = None,
+    format: Annotated[Literal["json", "markdown", "csv"], Query(description="How the table is written.")] = "json",
+):
+    """One row per variant: mean and standard error over the last valid trials by both conventions, the best, the
+    differences to a reference variant and to the model without unlearning, and what was spent."""
+    with store.begin() as session:
+        comparison = comparisons.get(session, comparison_id)
+        rows = comparisons.studies_of(session, comparison)
+        variants = [study.variant for study in rows]
+        if reference is not None and reference not in variants:
+            known = ", ".join(variants)
+            raise UnknownVariant(f"Comparison {comparison_id} has no variant {reference!r}. There are: {known}.")
+        tallies = standing.tallies(session, [study.id for study in rows])
+        made = table(comparison.id, comparison.name, rows, tallies, reference or variants[0])
+    match format:
+        case "markdown":
+            return Response(table_formats.markdown(made), media_type=table_formats.MARKDOWN)
+        case "csv":
+            return Response(table_formats.as_csv(made), media_type=table_formats.CSV)
+    return made
+
+
+def _view(session: Session, comparison: Comparison) -> ComparisonView:
+    rows = pages.with_counts(session, comparisons.studies_of(session, comparison))
+    return comparison_view(comparison, rows)

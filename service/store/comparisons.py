@@ -1,0 +1,183 @@
+"""Comparisons: creating one with all its studies, what state it is in, cancelling it."""
+
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from mudman.faults import MudmanError
+from mudman.specs import StudySpec
+from mudman.specs.comparison import ComparisonSpec, parse_comparison
+from service.store import idempotency, studies
+from service.store.idempotency import IdempotencyConflict
+from service.store.states import State
+from service.store.tables import Comparison, Study
+
+
+class UnknownComparison(MudmanError):
+    """No comparison has this id."""
+
+    def __init__(self, comparison_id: str):
+        super().__init__(f"There is no comparison {comparison_id!r}. List the comparisons with GET /comparisons.")
+        self.comparison_id = comparison_id
+
+    def __reduce__(self):
+        return UnknownComparison, (self.comparison_id,)
+
+
+class ComparisonNameTaken(MudmanError):
+    """The name, or that of one of the studies, belongs to something else; ``existing`` is the address of that."""
+
+    def __init__(self, message: str, existing: str, difference: dict[str, dict[str, Any]]):
+        remedy = "Choose another name (`mudman compare … --set name=…`), or post the same comparison."
+        super().__init__(f"{message} {remedy}")
+        self.message, self.existing, self.difference = message, existing, difference
+
+    def __reduce__(self):
+        return ComparisonNameTaken, (self.message, self.existing, self.difference)
+
+
+class ComparisonFinished(MudmanError):
+    """There is nothing left to cancel."""
+
+
+@dataclass(frozen=True)
+class Creation:
+    comparison: Comparison
+    created: bool
+    """False: the same comparison was there already."""
+
+
+def is_comparison_id(text: str) -> bool:
+    return re.fullmatch(r"cp_[A-Za-z0-9_-]{16}", text, re.ASCII) is not None
+
+
+def create(
+    session: Session, spec: ComparisonSpec, *, preset: str | None = None, idempotency_key: str | None = None
+) -> Creation:
+    """Store the comparison and a queued study for each variant, or nothing; the same one again answers what is there.
+
+    Studies of it that failed or were cancelled are queued again by that; not by a replay of a key. Raises
+    ``ComparisonNameTaken``, or ``IdempotencyConflict`` where the owner used the key for another request.
+    """
+    identity = spec.identity()
+    if idempotency_key and (earlier := idempotency.recall(session, spec.owner, idempotency_key)):
+        comparison = get(session, earlier.comparison_id) if earlier.comparison_id else None
+        if comparison is None or not (earlier.request_hash == identity or _means(comparison, identity)):
+            raise IdempotencyConflict(idempotency_key)
+        return Creation(comparison, created=False)
+    comparison = _insert(session, spec, identity, preset)
+    creation = Creation(comparison, True) if comparison else Creation(_same(session, spec, identity), False)
+    if idempotency_key:
+        made = {"comparison_id": creation.comparison.id}
+        idempotency.remember(session, spec.owner, idempotency_key, identity, **made)
+    return creation
+
+
+def _insert(session: Session, spec: ComparisonSpec, identity: str, preset: str | None) -> Comparison | None:
+    """None where the name is taken. A study's name that is taken undoes it all."""
+    row = insert(Comparison).values(
+        id=f"cp_{secrets.token_urlsafe(12)}",
+        owner=spec.owner,
+        name=spec.name,
+        preset=preset,
+        document=spec.document,
+        hash=identity,
+        labels=spec.labels,
+    )
+    comparison_id = session.execute(row.on_conflict_do_nothing().returning(Comparison.id)).scalar_one_or_none()
+    if comparison_id is None:
+        return None
+    groups: dict[str, str] = {}
+    for variant, study in spec.studies.items():
+        shared = sharing(study)
+        if shared not in groups:
+            groups[shared] = studies.add_group(session, spec.priority)
+        more = {"preset": preset, "comparison_id": comparison_id, "variant": variant}
+        if studies.add(session, study, groups[shared], **more) is None:
+            other = studies.named(session, spec.owner, study.name)
+            message = f"{spec.owner!r} already has a study named {study.name!r} ({other.id}), outside this comparison."
+            raise ComparisonNameTaken(message, f"/studies/{other.id}", {})
+    return get(session, comparison_id)
+
+
+def sharing(spec: StudySpec) -> str:
+    """Equal for studies that may share a lease: one runner, one loaded model, the same token batches and places."""
+    shared = spec.model_dump(mode="json", include={"model", "forget", "retain", "batch", "resources"})
+    return json.dumps(shared | {"seed": spec.seeds.data}, sort_keys=True)
+
+
+def _same(session: Session, spec: ComparisonSpec, identity: str) -> Comparison:
+    where = (Comparison.owner == spec.owner, Comparison.name == spec.name)
+    comparison = session.scalars(select(Comparison).where(*where)).one()
+    if not _means(comparison, identity):
+        found = difference(parse_comparison(comparison.document), spec)
+        shown = "; ".join(f"{path}: {pair['existing']!r} → {pair['given']!r}" for path, pair in found.items())
+        message = f"{spec.owner!r} already has another comparison named {spec.name!r} ({comparison.id}: {shown})."
+        raise ComparisonNameTaken(message, f"/comparisons/{comparison.id}", found)
+    for study in studies_of(session, comparison):
+        studies.run_again(session, study)
+    return comparison
+
+
+def _means(comparison: Comparison, identity: str) -> bool:
+    """Hashes of other versions of the vocabulary say nothing: the document does."""
+    return comparison.hash == identity or parse_comparison(comparison.document).identity() == identity
+
+
+def difference(existing: ComparisonSpec, given: ComparisonSpec) -> dict[str, dict[str, Any]]:
+    """As ``studies.difference``: what differs in every study by its path in the base, the rest by variant."""
+    old, new = existing.studies, given.studies
+    apart = {name: studies.difference(old[name], new[name]) for name in old.keys() & new.keys()}
+    common = set.intersection(*({(p, str(d)) for p, d in found.items()} for found in apart.values())) if apart else ()
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(apart):
+        for path, pair in apart[name].items():
+            found[path if (path, str(pair)) in common else f"variants.{name}.{path}"] = pair
+    for name in sorted(old.keys() ^ new.keys()):
+        found[f"variants.{name}"] = {"existing": name in old, "given": name in new}
+    return found
+
+
+def get(session: Session, comparison_id: str) -> Comparison:
+    """Raises ``UnknownComparison``."""
+    comparison = session.get(Comparison, comparison_id) if is_comparison_id(comparison_id) else None
+    if comparison is None:
+        raise UnknownComparison(comparison_id)
+    return comparison
+
+
+def studies_of(session: Session, comparison: Comparison) -> list[Study]:
+    """In the order of the document's variants, the baseline last."""
+    found = session.scalars(select(Study).where(Study.comparison_id == comparison.id)).all()
+    order = {variant: place for place, variant in enumerate(comparison.document["variants"])}
+    return sorted(found, key=lambda study: order.get(study.variant, len(order)))
+
+
+def cancel(session: Session, comparison_id: str) -> Comparison:
+    """Every study that has not finished. Raises ``ComparisonFinished`` where none is left."""
+    comparison = get(session, comparison_id)
+    rows = select(Study).where(Study.comparison_id == comparison_id).order_by(Study.id).with_for_update(key_share=True)
+    unfinished = [study for study in session.scalars(rows) if not State(study.state).finished]
+    if not unfinished:
+        raise ComparisonFinished(f"Every study of comparison {comparison_id} has finished: there is nothing to cancel.")
+    for study in unfinished:
+        studies.change_state(session, study.id, State.CANCELLED, event="cancelled")
+    return comparison
+
+
+def overall(states: Iterable[str]) -> State:
+    """The state of a comparison from those of its studies: running until all have ended, then the worst of them."""
+    found = set(map(State, states))
+    going_on = {state for state in found if not state.finished}
+    if len(found) == 1 or going_on == {State.PAUSED}:
+        return (going_on or found).pop()
+    if going_on:
+        return State.RUNNING
+    return State.FAILED if State.FAILED in found else State.CANCELLED

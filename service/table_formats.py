@@ -1,0 +1,94 @@
+"""A comparison's table as Markdown for people and as CSV for programs."""
+
+import csv
+import io
+from typing import Any
+
+from service.comparison_table import DifferenceView, Row, TableView
+
+MARKDOWN, CSV = "text/markdown", "text/csv"
+
+
+def markdown(table: TableView) -> str:
+    """Rounded. Standard errors with ddof 1; in brackets by the published convention."""
+    head = ["variant", "mean ± SEM (published)", "n", "best", f"− {table.reference}", "− baseline", "% of gain"]
+    head += ["trials", "GPU s", "CPU s", "passes"]
+    lines = [[_cell(cell) for cell in _cells(row)] for row in _rows(table)]
+    body = [head, ["---"] * len(head), *lines]
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+    reasons = [f"* {_cell(row.variant)}: {_cell(row.reason)}" for row in _rows(table) if row.reason]
+    title = f"{_cell(table.name)}: {table.metric}, to {table.direction}"
+    return "\n\n".join([title, text, *(["\n".join(reasons)] if reasons else [])]) + "\n"
+
+
+def as_csv(table: TableView) -> str:
+    """Unrounded; an empty field where there is no number."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, _COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(_flat(row) for row in _rows(table))
+    return file.getvalue()
+
+
+def _rows(table: TableView) -> list[Row]:
+    return table.rows + ([table.baseline] if table.baseline else [])
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.variant,
+        mean(row),
+        str(row.result.n) if row.result else "–",
+        f"{row.result.best:.4f}" if row.result else "–",
+        signed(row.to_reference),
+        signed(row.to_baseline),
+        "–" if row.per_cent_of_reference is None else f"{row.per_cent_of_reference:.1f}",
+        outcomes(row),
+        f"{row.spent.gpu_seconds:.0f}",
+        f"{row.spent.cpu_seconds:.0f}",
+        str(row.spent.passes_booked),
+    ]
+
+
+def mean(row: Row) -> str:
+    """``3.4121 ± 0.0120 (0.0118)``."""
+    if row.result is None:
+        return "–"
+    error = "" if row.result.standard_error is None else f" ± {row.result.standard_error:.4f}"
+    return f"{row.result.mean:.4f}{error} ({row.result.standard_error_published:.4f})"
+
+
+def signed(difference: DifferenceView | None) -> str:
+    if difference is None:
+        return "–"
+    error = "" if difference.standard_error is None else f" ± {difference.standard_error:.4f}"
+    return f"{difference.value:+.4f}{error}"
+
+
+def outcomes(row: Row) -> str:
+    return ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(row.outcomes.items())) or "–"
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+_RESULT = ("n", "last", "mean", "standard_error", "standard_error_published", "median", "best")
+_SPENT = ("gpu_seconds", "cpu_seconds", "passes_booked", "passes_made")
+_COLUMNS = (
+    *("variant", "study", "state", *_RESULT),
+    *("to_reference", "to_reference_standard_error", "to_baseline", "to_baseline_standard_error"),
+    *("per_cent_of_reference", "trials", "outcomes", *_SPENT, "reason"),
+)
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    result = row.result.model_dump() if row.result else {}
+    fields = {name: getattr(row, name) for name in ("variant", "study", "state", "trials", "reason")}
+    fields |= {name: result.get(name) for name in _RESULT} | {name: getattr(row.spent, name) for name in _SPENT}
+    for name in ("to_reference", "to_baseline"):
+        difference = getattr(row, name)
+        fields[name] = difference.value if difference else None
+        fields[f"{name}_standard_error"] = difference.standard_error if difference else None
+    counted = ";".join(f"{outcome}={count}" for outcome, count in sorted(row.outcomes.items()))
+    return fields | {"per_cent_of_reference": row.per_cent_of_reference, "outcomes": counted}

@@ -1,0 +1,87 @@
+"""Gradient ascent and gradient difference on two weights (tests/core/two_weights.py): every step worked by hand."""
+
+import pytest
+import torch
+from short_runs import FORGET, RETAIN, model_of
+from small_models import MODULES, identical, snapshot
+from two_weights import LN3, TwoWeights, close
+
+import mudman
+
+HALF_UP = [[0, 1]]  # at w₀ = 0: cross-entropy's gradient −1/2, that of neg_cross_entropy +1/2
+
+
+def after(model: TwoWeights, forget: list, retain: list, loops: int = 1, **settings) -> list[float]:
+    kind = settings["type"]
+    per_loop = {"gradient_ascent": 2, "gradient_difference": 4}[kind]
+    batches = ([torch.tensor(sequences) for sequences in stream] for stream in (forget, retain))
+    mudman.unlearn(model, *batches, {"target_modules": ["probe"], **settings}, loops * per_loop)
+    return model.values()
+
+
+def test_ascent_step_by_step():
+    """w₀ = 0: p = 1/2. Step 2 ln 3 · 1/2 leads to −ln 3, where p = 1/4 and the gradient is 3/4."""
+    settings = {"type": "gradient_ascent", "unlearning_rate": 2 * LN3}
+    assert after(TwoWeights(0, 0), [HALF_UP], [[[1, 1]]], **settings) == close(-LN3, 0)
+    assert after(TwoWeights(0, 0), [HALF_UP], [[[1, 1]]], 2, **settings) == close(-2.5 * LN3, 0)
+
+
+def test_ascent_on_another_loss():
+    """Flipped probability, −log(1 − p): gradient p = 1/2 at 0."""
+    settings = {"type": "gradient_ascent", "unlearning_rate": 3.0, "loss": "flipped_probability"}
+    assert after(TwoWeights(0, 0), [HALF_UP], [[[1, 1]]], **settings) == close(-1.5, 0)
+
+
+def test_difference_adds_both_gradients():
+    """Unlearning gradient (1/2, 0), retain gradient (0, −1/2) of weight 3, rate 2."""
+    settings = {"type": "gradient_difference", "unlearning_rate": 2.0, "retain_weight": 3.0}
+    assert after(TwoWeights(0, 0), [HALF_UP], [[[1, 1]]], **settings) == close(-1, 3)
+
+
+def test_difference_takes_both_at_the_same_weights():
+    """The same sentence to forget and to retain: the gradients cancel, which steps one after the other would not."""
+    settings = {"type": "gradient_difference", "unlearning_rate": 5.0}
+    assert after(TwoWeights(LN3, 0), [HALF_UP], [HALF_UP], 3, **settings) == [pytest.approx(LN3), 0]
+    assert after(TwoWeights(0, 0), [HALF_UP], [HALF_UP], **settings, retain_weight=0.5) == close(-1.25, 0)
+
+
+def test_difference_paused_goes_on_retaining():
+    """Loop 0 moves both weights by 1/2 · rate, loop 1 the retained one alone, by its gradient at w₁ = ln 3: −1/4."""
+    batches = [torch.tensor(HALF_UP)], [torch.tensor([[1, 1]])]
+    settings = {"type": "gradient_difference", "target_modules": ["probe"], "unlearning_rate": 2 * LN3}
+    model = TwoWeights(0, 0)
+    _, record = mudman.unlearn(model, *batches, settings, 8, check_every=4, pause_when=lambda point: True)
+    assert model.values() == close(-LN3, 1.5 * LN3)
+    assert (record.paused_passes, record.passes_made) == (4, 6)
+
+
+def test_difference_without_its_retain_part_is_ascent():
+    settings = {"target_modules": MODULES["llama"], "unlearning_rate": 0.05, "loss": "correct_logit"}
+    ascent, difference = model_of(), model_of()
+    mudman.unlearn(ascent, FORGET, RETAIN, {"type": "gradient_ascent", **settings}, 6)
+    mudman.unlearn(difference, FORGET, RETAIN, {"type": "gradient_difference", "retain_weight": 0, **settings}, 12)
+    assert identical(snapshot(ascent), snapshot(difference))
+
+
+@pytest.mark.parametrize("kind", ["gradient_ascent", "gradient_difference"])
+def test_what_a_trace_tells(kind):
+    """Unlearning gradient (1/2, 0); retain gradient (1/4, −1/4): of two weights one agrees, and none is harmed."""
+    batches = [torch.tensor(HALF_UP)], [torch.tensor([[0, 0], [1, 1]])]
+    settings = {"type": kind, "target_modules": ["probe"], "unlearning_rate": 4.0}
+    passes = 2 if kind == "gradient_ascent" else 4
+    _, record = mudman.unlearn(TwoWeights(0, 0), *batches, settings, passes, trace=True)
+    assert record.trace.gradient_norm == (pytest.approx(0.5),)
+    assert record.trace.update_norm == (pytest.approx(2.0),)
+    if kind == "gradient_difference":
+        assert record.trace.retain_norm == (pytest.approx(2**0.5 / 4),)
+        assert record.trace.agreeing == (0.5,)
+        assert record.trace.harmful == (0,)
+
+
+def test_vanished_gradients_are_counted():
+    """At uniform predictions the entropy is at its largest."""
+    settings = {"type": "gradient_ascent", "target_modules": ["probe"], "unlearning_rate": 1.0, "loss": "neg_entropy"}
+    model = TwoWeights(0, 0)
+    _, record = mudman.unlearn(model, [torch.tensor(HALF_UP)], [torch.tensor(HALF_UP)], settings, 6)
+    assert record.zero_norm_loops == 3
+    assert model.values() == [0, 0]

@@ -1,0 +1,79 @@
+"""A comparison from queue to end: one runner for all its studies, and what becomes of one leaves the others alone."""
+
+import os
+import signal
+
+from test_kill import COUNTS, assert_undisturbed
+
+from mudman.specs.comparison import parse_comparison
+from service.comparison_table import table
+from service.store import comparisons, standing, studies
+from service.store.states import State
+
+
+def compare(site, make_spec, variants: dict) -> dict[str, str]:
+    """Study ids by variant. Trials of half a second, four of each variant, the last two of which learn."""
+    base = make_spec(name="compared", trials=4, seconds=0.5, outcome="mixed", startup_trials=2)
+    document = base.model_dump(mode="json", exclude_unset=True) | {"variants": variants}
+    with site.database.begin() as session:
+        made = comparisons.create(session, parse_comparison(document)).comparison
+        return {study.variant: study.id for study in comparisons.studies_of(session, made)}
+
+
+def test_all_variants_finish_whatever_becomes_of_one(site, make_spec):
+    """One is not fit to be run, one is cancelled, and the runner is killed on the way."""
+    ids = compare(
+        site,
+        make_spec,
+        {
+            "reuse": {"method.adversary.gradient": "reuse"},
+            "no_mask": {"method.mask": "none"},
+            "wide": {"method.retaining_rate": {"low": 1e-5, "high": 1e-1, "log": True}},
+            "unfit": {"labels.outcome": "no such outcome"},
+            "cancelled": {"labels.seconds": "60"},
+        },
+    )
+    assert len({site.group(study_id).id for study_id in ids.values()}) == 1, "one lease group"
+    going_on = [ids[name] for name in ("reuse", "no_mask", "wide")]
+    site.dispatch()
+    site.until("one is being cancelled while it runs", lambda: site.worker_of(ids["cancelled"]))
+    site.change_state(ids["cancelled"], State.CANCELLED)
+    site.until("its trial has ended", lambda: all(row.outcome for row in site.trials(ids["cancelled"])), 10)
+
+    def each_finished_one():
+        finished = [site.finished(study_id) for study_id in going_on]
+        return finished if all(finished) else None
+
+    assert max(site.until("each has finished a trial", each_finished_one)) <= 2, "the studies take turns"
+    os.kill(site.runner_of(going_on[0]), signal.SIGKILL)
+    for study_id in [*going_on, ids["baseline"]]:
+        site.until_state(study_id, "completed")
+        assert_undisturbed(site, study_id)
+    assert site.state(ids["unfit"]) == "failed"
+    assert site.trials(ids["unfit"]) == []
+    assert {row.outcome for row in site.trials(ids["cancelled"])} == {"cancelled"}
+    assert site.group(going_on[0]).epoch == 2
+
+    workers: dict[tuple[int, int], set[str]] = {}
+    for study_id in going_on:
+        for row in site.trials(study_id):
+            if row.outcome in COUNTS and row.worker:
+                workers.setdefault((row.epoch, row.worker["pid"]), set()).add(study_id)
+    assert any(len(served) > 1 for served in workers.values()), "a worker serves several studies, its model loaded"
+    assert all(sum(epoch == each for epoch, _ in workers) <= 2 for each in (1, 2)), "two places, two workers"
+    assert_table(site, going_on[0])
+
+
+def assert_table(site, study_id: str) -> None:
+    """Each row has what the trials say."""
+    with site.database.begin() as session:
+        comparison = comparisons.get(session, studies.get(session, study_id).comparison_id)
+        rows = comparisons.studies_of(session, comparison)
+        tallies = standing.tallies(session, [study.id for study in rows])
+        assert comparisons.overall(study.state for study in rows) == State.FAILED
+        made = table(comparison.id, comparison.name, rows, tallies, "reuse")
+    assert made.baseline.result.n == 1
+    for row in made.rows:
+        values = [trial.value for trial in site.trials(row.study) if trial.outcome == "valid"]
+        assert (row.result.n if row.result else 0) == len(values)
+        assert sum(row.outcomes.get(outcome, 0) for outcome in COUNTS) == (4 if row.state == "completed" else 0)
