@@ -120,7 +120,8 @@ CREATED = {
 
 
 def _row(variant: str, state: str, asked: int, outcomes: dict[str, int], **found: Any) -> dict[str, Any]:
-    nothing = {"result": None, "reason": None, "to_reference": None, "to_baseline": None, "per_cent_of_reference": None}
+    empty = ("result", "reason", "to_reference", "to_baseline", "per_cent_of_reference", "reference_lead", "verdict")
+    nothing = dict.fromkeys(empty)
     count = sum(outcomes.values())
     seconds, passes = 6.3 * count, 140 * count
     return {
@@ -156,6 +157,7 @@ _TABLE = {
             result=_result(5, 3.5, 0.1, 0.09, 3.91),
             to_baseline={"value": 1.5, "standard_error": 0.1},
             per_cent_of_reference=100.0,
+            verdict="reference",
         ),
         _row(
             "no_mask",

@@ -1,7 +1,7 @@
 """The table of a comparison: one row per variant, computed from the values of its trials."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mudman.specs import StudySpec
 from mudman.specs.comparison import BASELINE
@@ -44,6 +44,9 @@ class Spent(View):
     passes_made: int
 
 
+Verdict = Literal["reference", "better", "worse", "unresolved"]
+
+
 class Row(View):
     variant: str
     study: str
@@ -59,6 +62,11 @@ class Row(View):
     """Mean minus the baseline, which is taken as exact."""
     per_cent_of_reference: float | None
     """Gain over the baseline, in per cent of the reference's gain."""
+    reference_lead: float | None
+    """Per cent by which the reference's mean exceeds this one."""
+    verdict: Verdict | None
+    """Against the reference: `better` or `worse` beyond two standard errors of the difference, else `unresolved`; null
+    without a result, or against one of another objective."""
     outcomes: dict[str, int]
     """Finished attempts by outcome."""
     trials: int
@@ -116,9 +124,13 @@ def _entry(study: Study, tally: Tally) -> _Entry:
 
 def _row(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Row:
     summary, comparable = entry.summary, entry.spec.objective == main.spec.objective
-    to_reference = to_baseline = share = None
+    to_reference = to_baseline = share = lead = None
+    verdict = "reference" if entry is main and summary else None
     if summary and main.summary and comparable and entry is not main:
         to_reference = statistics.difference(summary, main.summary)
+        if entry is not untouched:
+            verdict = statistics.verdict(to_reference, minimise=minimised(entry.study.spec))
+        lead = statistics.per_cent_of(-to_reference.value, summary.mean)
     baseline, of_main = _baseline_of(entry, untouched), _baseline_of(main, untouched)
     if summary and baseline is not None and entry is not untouched:
         to_baseline = statistics.gain(summary, baseline)
@@ -133,6 +145,8 @@ def _row(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Row:
         to_reference=_view(to_reference),
         to_baseline=_view(to_baseline),
         per_cent_of_reference=share,
+        reference_lead=lead,
+        verdict=verdict,
         outcomes=entry.tally.outcomes,
         trials=entry.spec.budget.trials,
         spent=Spent(

@@ -59,6 +59,17 @@ def gain(one: Summary, baseline: float) -> Difference:
     return Difference(one.mean - baseline, one.standard_error)
 
 
+RESOLVED = 2.0
+"""Standard errors by which two means must differ to be told apart."""
+
+
+def verdict(difference: Difference, *, minimise: bool = False) -> str:
+    """``better``, ``worse``, or ``unresolved`` where the difference is within two standard errors, or has none."""
+    if difference.standard_error is None or abs(difference.value) <= RESOLVED * difference.standard_error:
+        return "unresolved"
+    return "better" if (difference.value > 0) != minimise else "worse"
+
+
 def per_cent_of(part: float, whole: float) -> float | None:
     """None where the whole is nothing."""
     return 100 * part / whole if whole else None

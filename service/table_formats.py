@@ -11,7 +11,8 @@ MARKDOWN, CSV = "text/markdown", "text/csv"
 
 def markdown(table: TableView) -> str:
     """Rounded. Standard errors with ddof 1; in brackets by the published convention."""
-    head = ["variant", "mean ± SEM (published)", "n", "best", f"− {table.reference}", "− baseline", "% of gain"]
+    head = ["variant", "mean ± SEM (published)", "n", "best"]
+    head += [f"− {table.reference}", "verdict", "its lead", "− baseline", "% of its gain"]
     head += ["trials", "GPU s", "CPU s", "passes"]
     lines = [[_cell(cell) for cell in _cells(row)] for row in _rows(table)]
     body = [head, ["---"] * len(head), *lines]
@@ -41,8 +42,10 @@ def _cells(row: Row) -> list[str]:
         str(row.result.n) if row.result else "–",
         f"{row.result.best:.4f}" if row.result else "–",
         signed(row.to_reference),
+        row.verdict or "–",
+        "–" if row.reference_lead is None else f"{row.reference_lead:+.1f} %",
         signed(row.to_baseline),
-        "–" if row.per_cent_of_reference is None else f"{row.per_cent_of_reference:.1f}",
+        "–" if row.per_cent_of_reference is None else f"{row.per_cent_of_reference:.1f} %",
         outcomes(row),
         f"{row.spent.gpu_seconds:.0f}",
         f"{row.spent.cpu_seconds:.0f}",
@@ -74,17 +77,18 @@ def _cell(text: str | None) -> str:
 
 
 _RESULT = ("n", "last", "mean", "standard_error", "standard_error_published", "median", "best")
+_OWN = ("variant", "study", "state", "trials", "reason", "reference_lead", "verdict")
 _SPENT = ("gpu_seconds", "cpu_seconds", "passes_booked", "passes_made")
 _COLUMNS = (
     *("variant", "study", "state", *_RESULT),
     *("to_reference", "to_reference_standard_error", "to_baseline", "to_baseline_standard_error"),
-    *("per_cent_of_reference", "trials", "outcomes", *_SPENT, "reason"),
+    *("per_cent_of_reference", "reference_lead", "verdict", "trials", "outcomes", *_SPENT, "reason"),
 )
 
 
 def _flat(row: Row) -> dict[str, Any]:
     result = row.result.model_dump() if row.result else {}
-    fields = {name: getattr(row, name) for name in ("variant", "study", "state", "trials", "reason")}
+    fields = {name: getattr(row, name) for name in _OWN}
     fields |= {name: result.get(name) for name in _RESULT} | {name: getattr(row.spent, name) for name in _SPENT}
     for name in ("to_reference", "to_baseline"):
         difference = getattr(row, name)

@@ -46,11 +46,13 @@ def table(found: Document) -> Group:
     made.title, made.title_justify = f"Comparison {found['name']}: {found['metric']}, {better} is better", "left"
     made.caption = (
         "Mean ± standard error (ddof 1) of the last valid trials; in brackets as published (ddof 0).\n"
+        "Verdict: better or worse than the reference beyond two standard errors of the difference.\n"
         f"Gain: over the model without unlearning, in per cent of that of {found['reference']}."
     )
     made.caption_justify = "left"
     made.add_column("variant", overflow="fold")
-    for name in ("mean", "n", "best", f"− {found['reference']}", "− baseline", "gain %", "trials", "GPU s", "CPU s"):
+    against = (f"− {found['reference']}", "verdict", "− baseline", "gain %")
+    for name in ("mean", "n", "best", *against, "trials", "GPU s", "CPU s"):
         made.add_column(name, justify="right")
     rows = found["rows"] + ([found["baseline"]] if found["baseline"] else [])
     for row in rows:
@@ -70,6 +72,7 @@ def _cells(row: Document) -> list[str]:
         row["variant"],
         *numbers,
         _difference(row["to_reference"]),
+        row["verdict"] or "–",
         _difference(row["to_baseline"]),
         "–" if share is None else f"{share:.1f}",
         outcomes(row["outcomes"]) or "–",

@@ -229,10 +229,11 @@ def test_table(api, tried):
         "median": 4.0,
         "best": 9.0,
     }
-    assert (sign["to_reference"], sign["per_cent_of_reference"]) == (None, 100.0)
+    assert (sign["to_reference"], sign["per_cent_of_reference"], sign["verdict"]) == (None, 100.0, "reference")
     assert sign["to_baseline"] == {"value": 2.0, "standard_error": pytest.approx(1.0)}
     # 2.5 and 3.5: mean 3, standard error 1/2. To 4: √(1 + 1/4). Its gain of 1 is half of 2.
     assert no_mask["to_reference"] == {"value": -1.0, "standard_error": pytest.approx(math.sqrt(1.25))}
+    assert (no_mask["verdict"], no_mask["reference_lead"]) == ("unresolved", pytest.approx(100 / 3))
     assert no_mask["to_baseline"] == {"value": 1.0, "standard_error": pytest.approx(0.5)}
     assert no_mask["per_cent_of_reference"] == 50.0
     assert no_mask["outcomes"] == {"valid": 2, "over_retain_budget": 1}
@@ -243,6 +244,7 @@ def test_table(api, tried):
     assert hot["reason"] == "no trial is valid; the study is queued, finished trials: 1 diverged"
     assert table["baseline"]["result"]["mean"] == 2.0
     assert table["baseline"]["result"]["standard_error"] is None
+    assert (hot["verdict"], table["baseline"]["verdict"]) == (None, None)
 
 
 def test_table_against_another_reference(api, tried):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from service.statistics import difference, gain, per_cent_of, summarise
+from service.statistics import Difference, difference, gain, per_cent_of, summarise, verdict
 
 
 def test_the_last_of_them_by_both_conventions():
@@ -43,6 +43,16 @@ def test_differences():
     assert difference(one, summarise([5.0], last=4)).standard_error is None
     over = gain(one, 1.5)
     assert (over.value, over.standard_error) == (2.5, one.standard_error)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [(2.1, 1, "better"), (-2.1, 1, "worse"), (2.0, 1, "unresolved"), (-0.1, 0, "worse"), (9.0, None, "unresolved")],
+)
+def test_verdict_beyond_two_standard_errors(value, error, said):
+    assert verdict(Difference(value, error)) == said
+    turned = {"better": "worse", "worse": "better"}.get(said, said)
+    assert verdict(Difference(value, error), minimise=True) == turned
 
 
 def test_shares():
