@@ -42,10 +42,17 @@ class Bench:
     revision: str
     forget: TokenBatches
     retain: TokenBatches
+    attack: TokenBatches | None
+    """Texts of the attack's own, where it has them: their training part."""
     evaluation: Evaluation
     snapshot: tuple[torch.Tensor, ...]
     untouched: Point
     """Losses of the untouched model, in the dtype of the trials."""
+
+    @property
+    def attack_batches(self) -> torch.Tensor:
+        """What the attack trains on: LongTensor [batches, size, length]."""
+        return self.forget.attack if self.attack is None else self.attack.training
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -90,6 +97,7 @@ def bench_for(spec: StudySpec) -> Bench:
     training = loops * method.batches_per_loop()
     attack = spec.attack.passes // spec.attack.passes_per_loop()
     key = (model_key, spec.forget, spec.retain, spec.batch, spec.seeds.data, training, attack, spec.attack.retain)
+    key += (spec.attack.texts,)
     if key in _benches:
         return _benches[key]
     if model_key not in _loaded:
@@ -101,13 +109,16 @@ def bench_for(spec: StudySpec) -> Bench:
     model, tokenizer, seed = loaded.model, loaded.tokenizer, spec.seeds.data
     batch = spec.batch.model_copy(update={"length": min(spec.batch.length, longest_input(model))})
     retain_attack = attack if spec.attack.retain else 0
-    *_, forget, retain = checked(
+    texts = spec.attack.texts
+    forget_attack = 0 if texts else attack
+    *_, forget, retain, own = checked(
         lambda: _check_length(spec, model),
         lambda: _check_modules(spec, model),
-        lambda: token_batches(spec.forget, "forget", batch, seed, tokenizer, training, attack),
+        lambda: token_batches(spec.forget, "forget", batch, seed, tokenizer, training, forget_attack),
         lambda: token_batches(spec.retain, "retain", batch, seed, tokenizer, training, retain_attack),
+        lambda: texts and token_batches(texts, "attack.texts", batch, seed, tokenizer, attack, 0),
     )
-    _check_vocabulary(model, (forget, retain))
+    _check_vocabulary(model, (forget, retain, *filter(None, [own])))
     evaluation = Evaluation(list(forget.evaluation.to(device)), list(retain.evaluation.to(device)))
     if earlier := next(iter(_benches.values()), None):
         earlier.restore()
@@ -115,7 +126,7 @@ def bench_for(spec: StudySpec) -> Bench:
     else:
         snapshot = tuple(parameter.detach().clone() for parameter in model.parameters())
     _benches[key] = Bench(
-        model, tokenizer, loaded.revision, forget, retain, evaluation, snapshot, evaluation.point(model, 0)
+        model, tokenizer, loaded.revision, forget, retain, own, evaluation, snapshot, evaluation.point(model, 0)
     )
     return _benches[key]
 

@@ -53,7 +53,11 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
         )
     return Preparation(
         model_revision=bench.revision,
-        corpora={field: tokens.provenance() for field, tokens in (("forget", bench.forget), ("retain", bench.retain))},
+        corpora={
+            field: tokens.provenance()
+            for field, tokens in (("forget", bench.forget), ("retain", bench.retain), ("attack", bench.attack))
+            if tokens is not None
+        },
         matched_modules=tuple(matched),
         intervened_parameters=sum(weight.numel() for weight in matched.values()),
         initial_forget_loss=bench.untouched.forget_loss,

@@ -84,13 +84,13 @@ def source_faults(spec: StudySpec, root: Path | None = None) -> list[FieldFault]
     """Faults of the names in a spec that can be seen without a network or a GPU."""
     if spec.model.id == simulation.MODEL_ID:
         return []
+    corpora = {"forget": spec.forget, "retain": spec.retain, "attack.texts": spec.attack.texts}
+    named = {field: corpus for field, corpus in corpora.items() if corpus is not None}
     try:
         checked(
             lambda: model_place(spec.model, root),
-            lambda: corpus_place(spec.forget, "forget", root),
-            lambda: corpus_place(spec.retain, "retain", root),
-            lambda: corpus_form(spec.forget, "forget"),
-            lambda: corpus_form(spec.retain, "retain"),
+            *(partial(corpus_place, corpus, field, root) for field, corpus in named.items()),
+            *(partial(corpus_form, corpus, field) for field, corpus in named.items()),
             *(
                 partial(questions_place, evaluation.questions, f"evaluations.{index}.questions", root)
                 for index, evaluation in enumerate(spec.evaluations)

@@ -180,7 +180,8 @@ class Preparation(_Data):
 
     model_revision: str
     corpora: dict[str, dict]
-    """``forget`` and ``retain``: revision, number of examples, SHA-256 of the token batches, licence."""
+    """``forget``, ``retain``, and ``attack`` where it has texts of its own: revision, number of examples, SHA-256 of
+    the token batches, licence."""
     matched_modules: tuple[str, ...]
     intervened_parameters: int
     initial_forget_loss: float

@@ -100,7 +100,7 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
     torch.manual_seed(spec.seeds.trial)
     _, relearning = relearn(
         bench.model,
-        bench.forget.attack,
+        bench.attack_batches,
         spec.attack,
         bench.retain.attack if spec.attack.retain else None,
         evaluation=bench.evaluation,

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from mudman.faults import FieldFault, between_fields
 from mudman.specs.base import MOST_PASSES, Model
 from mudman.specs.components import LoraSpec
+from mudman.specs.sources import CorpusSpec
 
 
 class AttackSpec(Model):
@@ -22,6 +23,9 @@ class AttackSpec(Model):
     """Passes between two evaluations along the attack."""
     retain: bool = False
     """Mix a retain step into every loop."""
+    texts: CorpusSpec | None = None
+    """What the attacker trains on, where it is not the validation part of the forget corpus: other facts of the same
+    domain show whether unlearning reaches what was never attacked (arXiv 2410.08827)."""
     lora: LoraSpec | None = None
     """Train adapters on all linear modules instead of all parameters."""
 

@@ -5,6 +5,9 @@ import torch
 from studies import NEOX, small
 
 import mudman
+from mudman.faults import SpecError
+from mudman.preparation import prepare
+from mudman.registry import source_faults
 from mudman.results import Decision, Outcome, Progress, TrialResult
 
 RATE = {"unlearning_rate": 0.003}
@@ -100,6 +103,25 @@ def test_other_seeds_give_other_data():
 
 def test_fixed_numbers_need_no_hyperparameters():
     assert numbers(run({"method.unlearning_rate": 0.003}, {})) == numbers(run())
+
+
+def test_an_attack_may_have_texts_of_its_own():
+    other = {"attack.texts": {"corpus": "gene-ontology"}}
+    own, plain = run(other), run()
+    assert own.unlearning == plain.unlearning
+    assert own.relearning.forget_loss[0] == plain.relearning.forget_loss[0]  # still measured on the forget corpus
+    assert own.relearning.forget_loss[1:] != plain.relearning.forget_loss[1:]
+
+    corpora = prepare(small(other)).corpora
+    assert set(corpora) == {"forget", "retain", "attack"}
+    assert len({corpus["tokens_sha256"] for corpus in corpora.values()}) == 3
+
+
+def test_unknown_texts_of_the_attack_are_named():
+    faults = source_faults(small({"attack.texts": {"corpus": "gene-ontologie"}}))
+    assert [fault.path for fault in faults] == ["attack.texts.corpus"]
+    with pytest.raises(SpecError, match=r"^attack\.texts\.corpus: gene-ontology is too short"):
+        run({"attack": {"rate": 0.01, "passes": 2000, "texts": {"corpus": "gene-ontology"}}})
 
 
 class TestEnds:
