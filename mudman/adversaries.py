@@ -55,7 +55,7 @@ class Fork(Adversary):
 
     def __init__(self, spec: MudmanSpec, weights: list[nn.Parameter], base: list[Tensor]):
         self.spec, self.weights, self.base = spec, weights, base
-        self.copies = [[weight.clone() for weight in base] for _ in range(spec.adversary.amount)]
+        self.copies = [[weight.clone() for weight in base] for _ in range(int(spec.adversary.amount))]
         self.used = self.copies[0]
 
     def renew(self, loop: int) -> None:
@@ -88,8 +88,8 @@ class LoraAdversary(Adversary):
     def __init__(self, spec: MudmanSpec, model: nn.Module, modules: list[str]):
         """Raises ``SpecError`` for target modules that are no linear layers."""
         self.spec = spec
-        path, lora = "method.adversary.type", LoraSpec(rank=spec.adversary.rank)
-        self.sets = [Adapters(model, modules, lora, _SEED, path) for _ in range(spec.adversary.amount)]
+        path, lora = "method.adversary.type", LoraSpec(rank=int(spec.adversary.rank))
+        self.sets = [Adapters(model, modules, lora, _SEED, path) for _ in range(int(spec.adversary.amount))]
         self.used = self.sets[0]
 
     @property
@@ -129,7 +129,7 @@ def adversary_of(
 
 def _due(loop: int, spec: MudmanSpec) -> list[int]:
     """Adversaries that are renewed at the start of this loop."""
-    amount = spec.adversary.amount
+    amount = int(spec.adversary.amount)
     interval = max(1, int(spec.fork_every) // amount)
     if loop == 0:
         return list(range(amount))

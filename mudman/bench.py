@@ -94,9 +94,20 @@ def bench_for(spec: StudySpec) -> Bench:
     model_key = (spec.model, device.type)
     method = spec.method
     loops = 0 if isinstance(method, NoUnlearning) else spec.budget.unlearn_passes // method.passes_per_loop()
-    training = loops * method.batches_per_loop()
+    training = loops * method.forget_batches_per_loop()
+    retaining = loops * method.retain_batches_per_loop()
     attack = spec.attack.passes // spec.attack.passes_per_loop()
-    key = (model_key, spec.forget, spec.retain, spec.batch, spec.seeds.data, training, attack, spec.attack.retain)
+    key = (
+        model_key,
+        spec.forget,
+        spec.retain,
+        spec.batch,
+        spec.seeds.data,
+        training,
+        retaining,
+        attack,
+        spec.attack.retain,
+    )
     key += (spec.attack.texts,)
     if key in _benches:
         return _benches[key]
@@ -109,14 +120,14 @@ def bench_for(spec: StudySpec) -> Bench:
     model, tokenizer, seed = loaded.model, loaded.tokenizer, spec.seeds.data
     batch = spec.batch.model_copy(update={"length": min(spec.batch.length, longest_input(model))})
     retain_attack = attack if spec.attack.retain else 0
-    texts = spec.attack.texts
+    texts, no_evaluation = spec.attack.texts, batch.model_copy(update={"evaluation": 0})
     forget_attack = 0 if texts else attack
     *_, forget, retain, own = checked(
         lambda: _check_length(spec, model),
         lambda: _check_modules(spec, model),
         lambda: token_batches(spec.forget, "forget", batch, seed, tokenizer, training, forget_attack),
-        lambda: token_batches(spec.retain, "retain", batch, seed, tokenizer, training, retain_attack),
-        lambda: texts and token_batches(texts, "attack.texts", batch, seed, tokenizer, attack, 0),
+        lambda: token_batches(spec.retain, "retain", batch, seed, tokenizer, retaining, retain_attack),
+        lambda: texts and token_batches(texts, "attack.texts", no_evaluation, seed, tokenizer, attack, 0),
     )
     _check_vocabulary(model, (forget, retain, *filter(None, [own])))
     evaluation = Evaluation(list(forget.evaluation.to(device)), list(retain.evaluation.to(device)))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from mudman.results import Point
 from mudman.specs import ConstraintSpec
 
-DIVERGED_VIOLATION = 1000.0  # units: far beyond any usual overrun, and finite, as samplers need it
+DIVERGED_VIOLATION = 1000.0  # units: the most that is reported, finite, as samplers need it
 
 
 class Constraint:
@@ -24,7 +24,7 @@ class Constraint:
         accuracy: float | None,
         passes: int,
         kl_now: Callable[[], float | None],
-        accuracy_now: Callable[[], float],
+        accuracy_now: Callable[[], float | None],
     ):
         """``accuracy``: of the untouched model on the evaluation of utility; ``passes``: of the whole run;
         ``kl_now``, ``accuracy_now``: measure the model as it is, called only where they are bounded (and due)."""
@@ -50,7 +50,7 @@ class Constraint:
         excesses = [(excess / (bound or 1.0), name, excess) for name, excess, bound in self._excesses(point)]
         if excesses:
             worst, name, excess = max(excesses)
-            seen = worst if math.isfinite(worst) else DIVERGED_VIOLATION
+            seen = min(worst, DIVERGED_VIOLATION)  # nothing is worse than to diverge
             self.violation = max(self.violation, seen) if self._checked else seen
             self._checked = True
             if excess > 0:
@@ -71,7 +71,7 @@ class Constraint:
             kl = self._kl_now()
             yield "kl", (math.inf if kl is None else kl) - spec.kl, spec.kl
         if spec.bounds_utility and self._accuracy_is_due(point.passes):
-            accuracy = self._accuracy_now()
+            accuracy = self._accuracy_now() or 0.0  # None: no number, the worst there is
             if spec.mmlu_drop is not None:
                 yield "mmlu", self.accuracy - spec.mmlu_drop - accuracy, spec.mmlu_drop
             if spec.mmlu_floor is not None:

@@ -164,6 +164,8 @@ def relearn(
             "asks for retain steps, and no retain batches are given",
             "pass retain=…, or set attack.retain to false",
         )
+    if retain is not None and not spec.retain and "retain" in spec.model_fields_set:
+        raise SpecError.at("attack.retain", "is false, and retain batches are given", "leave one of the two out")
     spec = spec.model_copy(update={"retain": retain is not None})
     if faults := whole_loops("attack.passes", spec.passes, spec.passes_per_loop(), "this attack"):
         raise SpecError(faults)

@@ -73,7 +73,7 @@ def field_faults(error: ValidationError, data: Any, kind: Any, prefix: str = "")
         parts = [*_document_path(detail["loc"], data, detail["type"]), *detail.get("ctx", {}).get("below", ())]
         if detail["type"].startswith("union_tag") and not _is_shorthand(data, parts):
             parts.append(detail["ctx"]["discriminator"].strip("'"))
-        path = ".".join([*([prefix] if prefix else []), *(_printable(part) for part in parts)])
+        path = ".".join([*([prefix] if prefix else []), *(printable(part) for part in parts)])
         faults.append(FieldFault(path, _message(detail), _remedy(detail, kind)))
     return faults
 
@@ -107,7 +107,7 @@ def _document_path(location: tuple, data: Any, error: str) -> list[int | str]:
     return path
 
 
-def _printable(part: int | str) -> str:
+def printable(part: int | str) -> str:
     """Half of a surrogate pair is valid in JSON's escapes, and in no output."""
     return str(part).encode("utf-8", "backslashreplace").decode()
 
@@ -131,7 +131,7 @@ def _remedy(detail: dict, kind: Any) -> str:
         case "missing" | "union_tag_not_found":
             return "add this field"
         case "extra_forbidden":
-            close = difflib.get_close_matches(_printable(detail["loc"][-1]), _field_names(kind), n=1)
+            close = difflib.get_close_matches(printable(detail["loc"][-1]), _field_names(kind), n=1)
             return f"did you mean {close[0]!r}? Otherwise remove it" if close else "remove it: it is not known here"
         case "union_tag_invalid":
             return f"one of {context['expected_tags']}"

@@ -3,14 +3,18 @@
 import platform
 import time
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from mudman import simulation
 from mudman.faults import SpecError
 from mudman.results import Outcome, Preparation, TrialResult
-from mudman.specs import NoUnlearning, StudySpec
+from mudman.specs import NoUnlearning, StudySpec, resolve
 from mudman.specs.evaluations import RecordSpec
 from mudman.specs.study import SamplerSpec, StatisticsSpec
 from mudman.trial import run_trial
+
+if TYPE_CHECKING:
+    from mudman.bench import Bench
 
 
 def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) -> Preparation:
@@ -37,6 +41,7 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
             "gives losses that are no finite numbers before any unlearning",
             "check the weights, or take dtype: float32",
         )
+    _check_method(spec, bench)
     untouched, baselines = _without_unlearning(spec), {} if baselines is None else baselines
     identity = untouched.identity()
     baseline = baselines[identity] = baselines.get(identity) or run_trial(untouched, {})
@@ -69,6 +74,21 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
             **{name: version(name) for name in ("torch", "transformers", "datasets")},
         },
     )
+
+
+def _check_method(spec: StudySpec, bench: "Bench") -> None:
+    """What only the method's own making shows, such as a tweak for layers that this model lacks.
+
+    Raises ``SpecError`` at the field; a trial would find it too, and each of them in vain.
+    """
+    from mudman.methods import METHODS
+    from mudman.passes import Passes
+
+    if isinstance(spec.method, NoUnlearning):
+        return
+    middles = {path: space.middle() for path, space in spec.search_space().items()}
+    METHODS[spec.method.type](bench.model, resolve(spec.method, middles), Passes(bench.model))
+    bench.restore()
 
 
 def _without_unlearning(spec: StudySpec) -> StudySpec:

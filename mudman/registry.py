@@ -16,6 +16,7 @@ from mudman.data.named import HUB_CORPORA, HUB_QUESTIONS, NamedCorpus
 from mudman.faults import FieldFault, SpecError, checked
 from mudman.packaged import PackagedText
 from mudman.specs import CorpusSpec, ModelSpec, StudySpec
+from mudman.specs.evaluations import MultipleChoiceEvaluation
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -70,6 +71,13 @@ def questions_place(name: str, field: str, root: Path | None = None) -> Place:
     return _data_place(name, field, packaged.QUESTIONS, HUB_QUESTIONS, root)
 
 
+def _check_questions_form(evaluation: MultipleChoiceEvaluation, field: str) -> None:
+    if evaluation.questions in packaged.QUESTIONS or evaluation.questions in HUB_QUESTIONS:
+        raise SpecError.at(field, f"{evaluation.questions} has a form of its own", "leave form out")
+    if evaluation.form not in HUB_QUESTIONS:
+        raise SpecError.at(field, f"{evaluation.form!r} is not known", f"one of {', '.join(HUB_QUESTIONS)}")
+
+
 def _data_place(
     name: str, field: str, shipped: dict[str, PackagedText], named: dict[str, NamedCorpus], root: Path | None
 ) -> Place:
@@ -91,6 +99,11 @@ def source_faults(spec: StudySpec, root: Path | None = None) -> list[FieldFault]
             lambda: model_place(spec.model, root),
             *(partial(corpus_place, corpus, field, root) for field, corpus in named.items()),
             *(partial(corpus_form, corpus, field) for field, corpus in named.items()),
+            *(
+                partial(_check_questions_form, evaluation, f"evaluations.{index}.form")
+                for index, evaluation in enumerate(spec.evaluations)
+                if getattr(evaluation, "form", None)
+            ),
             *(
                 partial(questions_place, evaluation.questions, f"evaluations.{index}.questions", root)
                 for index, evaluation in enumerate(spec.evaluations)

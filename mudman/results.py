@@ -168,6 +168,8 @@ class TrialResult(_Data):
     """Bound that ended the trial: ``retain_loss_increase``, ``kl`` or ``mmlu``."""
     paused_passes: int = 0
     """Booked passes of loops in which unlearning paused."""
+    zero_norm_loops: int = 0
+    """Loops whose unlearning gradient vanished: they had nothing to unlearn."""
     measurements: tuple[Measurement, ...] = ()
     attack_shape: AttackShape | None = None
     trace: Trace | None = None

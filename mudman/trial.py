@@ -91,6 +91,7 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
         trace=spec.record.trace,
     )
     trial.trace, trial.paused_passes = unlearning.trace, unlearning.paused_passes
+    trial.zero_norm_loops = unlearning.zero_norm_loops
     if unlearning.diverged:
         return trial.result(Outcome.DIVERGED, ended_by_check=unlearning.stopped_at_pass is not None)
     if unlearning.stopped_at_pass is not None:
@@ -109,7 +110,7 @@ def _run(spec: StudySpec, method: MethodSpec, trial: "_Trial") -> TrialResult:
     if relearning.diverged:
         return trial.result(Outcome.DIVERGED, ended_by_check=relearning.stopped_at_pass is not None)
     trial.measure_all("attacked")
-    return trial.result(Outcome.VALID)
+    return trial.result(Outcome.DIVERGED if trial.value() is None else Outcome.VALID)
 
 
 class _StopOrdered(Exception):
@@ -142,6 +143,7 @@ class _Trial:
     token_losses: dict[str, list[list[float]]] = field(default_factory=dict)
     trace: Trace | None = None
     paused_passes: int = 0
+    zero_norm_loops: int = 0
 
     def begin(self, bench: "Bench") -> None:
         """The model is untouched now. Raises ``SpecError`` for an evaluation that cannot be had."""
@@ -221,8 +223,7 @@ class _Trial:
     def result(self, outcome: Outcome, *, fault: Fault | None = None, ended_by_check: bool = False) -> TrialResult:
         """The result of a trial that ends now, with all that was seen until now."""
         unlearning, relearning = Curve.of(self.points["unlearn"]), Curve.of(self.points["relearn"])
-        checks = [loss for loss in relearning.forget_loss[1:] if loss is not None]
-        minimum, final = (min(checks), checks[-1]) if checks else (None, None)
+        minimum, final = self._attacked_losses()
         booked = sum(self.booked.values())
         over = self.constraint if outcome is Outcome.OVER_RETAIN_BUDGET else None
         if over is not None:  # what was measured at the check that ended it
@@ -231,7 +232,7 @@ class _Trial:
         self.say(f"{outcome}" + (f": {fault.type}: {fault.message}" if fault else ""))
         return TrialResult(
             outcome=outcome,
-            value=self._value(minimum, final) if outcome is Outcome.VALID else None,
+            value=self.value() if outcome is Outcome.VALID else None,
             violation=self._violation(outcome),
             violated=over and over.violated,
             overrun=over and over.overrun,
@@ -250,14 +251,21 @@ class _Trial:
             passes_booked=booked,
             passes_made=self.made,
             paused_passes=self.paused_passes,
+            zero_norm_loops=self.zero_norm_loops,
             seconds=time.monotonic() - self.started,
             device=self.device,
             fault=fault,
             log="\n".join(self.log),
         )
 
-    def _value(self, minimum: float | None, final: float | None) -> float | None:
-        objective = self.spec.objective
+    def _attacked_losses(self) -> tuple[float | None, float | None]:
+        """Lowest and last forget loss over the attack's checks."""
+        checks = [point.forget_loss for point in self.points["relearn"][1:] if point.forget_loss is not None]
+        return (min(checks), checks[-1]) if checks else (None, None)
+
+    def value(self) -> float | None:
+        """The objective, after the attack; None where it is no number."""
+        objective, (minimum, final) = self.spec.objective, self._attacked_losses()
         if objective.metric == "forget_loss":
             return minimum if objective.reduce == "min" else final
         judged = _measuring(self.spec, "forget" if objective.metric == "wmdp_accuracy" else None)

@@ -95,11 +95,10 @@ def parse_submission(body: Body, data_root: Path) -> Submission:
     """
 
     def load(request: PresetRequest) -> Any:
-        document = presets.load(request.preset, request.overrides, variant=request.variant)
-        if is_comparison(document):
-            first = next(iter(document["variants"]))
-            document = presets.load(request.preset, request.overrides, variant=first)
-        return document
+        variant = request.variant
+        if variant is None and is_comparison(presets.load(request.preset)):
+            variant = presets.about(request.preset).variants[0]
+        return presets.load(request.preset, request.overrides, variant=variant)
 
     return Submission(*_submitted(body, PresetRequest, load, lambda data: _study(data, data_root)))
 
@@ -108,7 +107,13 @@ def parse_comparison_submission(body: Body, data_root: Path) -> ComparisonSubmis
     """As ``parse_submission``, of a comparison."""
 
     def load(request: ComparisonPresetRequest) -> Any:
-        return presets.load(request.preset, request.overrides)
+        document = presets.load(request.preset, request.overrides)
+        if not is_comparison(document):
+            message = "is a study"
+            raise SpecError.at(
+                "preset", message, "post it to /studies (`mudman submit`), or give variants in overrides"
+            )
+        return document
 
     return ComparisonSubmission(
         *_submitted(body, ComparisonPresetRequest, load, lambda data: _comparison(data, data_root))

@@ -94,11 +94,17 @@ _VARIANTS = [
     _variant("baseline", "completed", 1, 1, 2.02),
 ]
 COMPARISON = _HEAD | {"document": _DOCUMENT, "variants": _VARIANTS}
-CANCELLED = COMPARISON | {"state": "cancelled"}
+_ENDED = [
+    _variant("sign", "cancelled", 6, 10, 3.91),
+    _variant("no_mask", "cancelled", 5, 10, 2.62),
+    _variant("baseline", "completed", 1, 1, 2.02),
+]
+CANCELLED = COMPARISON | {"state": "cancelled", "variants": _ENDED}
 PAGE = {"items": [_HEAD | {"studies": 3, "progress": {"trials": 12, "budget": 21}}], "next": None}
 CREATED = {
     200: {
-        "description": "The same comparison was there already; or, with `dry_run`, it is valid",
+        "description": "The same comparison was there already, and studies of it that failed or were cancelled are "
+        "queued again; or, with `dry_run`, it is valid",
         "content": {
             JSON[0]: {
                 "schema": {

@@ -57,16 +57,16 @@ class Row(View):
     reason: str | None
     """Why there is no result."""
     to_reference: DifferenceView | None
-    """Mean minus that of the reference."""
+    """Mean minus that of the reference; the baseline as reference is taken as exact."""
     to_baseline: DifferenceView | None
     """Mean minus the baseline, which is taken as exact."""
     per_cent_of_reference: float | None
     """Gain over the baseline, in per cent of the reference's gain."""
     reference_lead: float | None
-    """Per cent by which the reference's mean exceeds this one."""
+    """Per cent of this mean by which the reference's is better; negative where it is worse."""
     verdict: Verdict | None
     """Against the reference: `better` or `worse` beyond two standard errors of the difference, else `unresolved`; null
-    without a result, or against one of another objective."""
+    without a result, or against one of another objective or other evaluations."""
     outcomes: dict[str, int]
     """Finished attempts by outcome."""
     trials: int
@@ -123,14 +123,18 @@ def _entry(study: Study, tally: Tally) -> _Entry:
 
 
 def _row(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Row:
-    summary, comparable = entry.summary, entry.spec.objective == main.spec.objective
+    summary, comparable = entry.summary, _measure(entry.spec) == _measure(main.spec)
     to_reference = to_baseline = share = lead = None
     verdict = "reference" if entry is main and summary else None
     if summary and main.summary and comparable and entry is not main:
-        to_reference = statistics.difference(summary, main.summary)
+        lower = minimised(entry.study.spec)
+        if main is untouched:
+            to_reference = statistics.gain(summary, main.summary.mean)
+        else:
+            to_reference = statistics.difference(summary, main.summary)
         if entry is not untouched:
-            verdict = statistics.verdict(to_reference, minimise=minimised(entry.study.spec))
-        lead = statistics.per_cent_of(-to_reference.value, summary.mean)
+            verdict = statistics.verdict(to_reference, minimise=lower)
+        lead = statistics.per_cent_of(to_reference.value if lower else -to_reference.value, summary.mean)
     baseline, of_main = _baseline_of(entry, untouched), _baseline_of(main, untouched)
     if summary and baseline is not None and entry is not untouched:
         to_baseline = statistics.gain(summary, baseline)
@@ -168,7 +172,12 @@ def _baseline_of(entry: _Entry, untouched: _Entry | None) -> float | None:
 
 def _conditions(spec: StudySpec) -> tuple[Any, ...]:
     """What the number of an untouched model depends on."""
-    return (spec.model, spec.forget, spec.retain, spec.batch, spec.attack, spec.seeds, spec.objective)
+    return (spec.model, spec.forget, spec.retain, spec.batch, spec.attack, spec.seeds, *_measure(spec))
+
+
+def _measure(spec: StudySpec) -> tuple[Any, ...]:
+    """What two numbers must have in common to be compared: an accuracy depends on the questions, too."""
+    return (spec.objective, spec.evaluations)
 
 
 def _reason(entry: _Entry) -> str:

@@ -44,6 +44,13 @@ class UnknownTrial(MudmanError):
 class UnknownVariant(MudmanError):
     """The comparison has no variant of this name."""
 
+    def __init__(self, comparison_id: str, variant: str, known: list[str]):
+        super().__init__(f"Comparison {comparison_id} has no variant {variant!r}. There are: {', '.join(known)}.")
+        self.comparison_id, self.variant, self.known = comparison_id, variant, known
+
+    def __reduce__(self):
+        return UnknownVariant, (self.comparison_id, self.variant, self.known)
+
 
 class UnknownPreset(MudmanError):
     """No preset has this name."""
@@ -168,6 +175,11 @@ def _typed(request: Request, error: MudmanError) -> Response:
             remedy = "take `next` of the page before, unchanged, or leave it out"
             fault = _ParameterFault("cursor", "is malformed", remedy)
             return respond(request, kind, str(error), [fault])
+        case UnknownVariant():
+            close = difflib.get_close_matches(error.variant, error.known, n=3)
+            remedy = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(error.known)}"
+            fault = _ParameterFault("reference", f"there is no variant {error.variant!r}", remedy)
+            return respond(request, kind, str(error), [fault])
         case NameTaken():
             return respond(
                 request, kind, str(error), difference=error.difference, existing=f"/studies/{error.study_id}"
@@ -176,6 +188,8 @@ def _typed(request: Request, error: MudmanError) -> Response:
             return respond(request, kind, str(error), difference=error.difference, existing=error.existing)
         case RefusedTransition():
             return respond(request, kind, str(error), state=str(error.current))
+        case ComparisonFinished():
+            return respond(request, kind, str(error), state=str(error.state))
         case DatabaseUnavailable():
             return respond(request, kind, str(error), headers={"Retry-After": str(RETRY_AFTER)})
         case BodyTooLarge():
@@ -263,9 +277,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _declared(status: int) -> dict[str, Any]:
-    kinds = [kind for kind in (*KINDS.values(), _INVALID_REQUEST, _INTERNAL) if kind.status == status]
+    named = {error.__name__: kind for error, kind in KINDS.items()}
+    named |= {"InvalidRequest": _INVALID_REQUEST, "Internal": _INTERNAL}
+    kinds = {name: kind for name, kind in named.items() if kind.status == status}
     examples = {
-        kind.slug: {
+        name: {
+            "summary": kind.title,
             "value": {
                 "type": f"urn:mudman:problem:{kind.slug}",
                 "title": kind.title,
@@ -273,9 +290,9 @@ def _declared(status: int) -> dict[str, Any]:
                 "detail": "What happened this time, and the remedy.",
                 "instance": "/studies",
                 "errors": [],
-            }
+            },
         }
-        for kind in kinds
+        for name, kind in kinds.items()
     }
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
-    return {"description": "; or: ".join(kind.title for kind in kinds), "content": content}
+    return {"description": "; or: ".join(kind.title for kind in kinds.values()), "content": content}

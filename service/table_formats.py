@@ -15,7 +15,7 @@ def markdown(table: TableView) -> str:
     head += [f"− {table.reference}", "verdict", "its lead", "− baseline", "% of its gain"]
     head += ["trials", "GPU s", "CPU s", "passes"]
     lines = [[_cell(cell) for cell in _cells(row)] for row in _rows(table)]
-    body = [head, ["---"] * len(head), *lines]
+    body = [[_cell(cell) for cell in head], ["---"] * len(head), *lines]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
     reasons = [f"* {_cell(row.variant)}: {_cell(row.reason)}" for row in _rows(table) if row.reason]
     title = f"{_cell(table.name)}: {table.metric}, to {table.direction}"

@@ -79,6 +79,11 @@ class Desk:
             self._ready.append(attempt)
             self._changed.notify_all()
 
+    @property
+    def waiting(self) -> int:
+        """Attempts that were offered and that nobody has taken yet."""
+        return len(self._ready)
+
     def wait(self, timeout: float) -> None:
         """Until an attempt has begun or ended, for ``timeout`` seconds at most."""
         with self._changed:

@@ -157,8 +157,9 @@ def _fail(session: Session, study: Study, problem: dict[str, Any]) -> None:
 
 
 def _unfinished(session: Session, group_id: str) -> list[Study]:
+    """In the order in which everybody locks studies."""
     query = select(Study).where(Study.group_id == group_id, Study.state.not_in(FINISHED | {State.PAUSED}))
-    return list(session.scalars(query))
+    return list(session.scalars(query.order_by(Study.id)))
 
 
 def _last_reason(session: Session, study_id: str) -> str:

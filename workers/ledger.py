@@ -1,7 +1,7 @@
 """The thread that owns the database while trials run, so that Tune's own thread never waits for it.
 
-Each turn: settle what has ended, then (once a second) store progress and look at the studies' states, then ask ahead
-for every free place. While Postgres is away, ended attempts wait here and are delivered when it is back.
+Each turn: settle what has ended, then (once a second) store progress and look at the studies' states, then ask a little
+ahead. While Postgres is away, ended attempts wait here and are delivered when it is back.
 """
 
 import logging
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 TURN = 0.25
 """Seconds that a turn waits for something to happen."""
+AHEAD = 2
+"""Attempts of the whole group that wait to be taken, at most. Each is sampled without the results of those that run,
+and lost with the runner; more would bring nothing, for Tune itself has taken one before there is a place for it."""
 LOOK = 0.9
 """Seconds between two looks at the studies' states, and between two writes of an attempt's progress."""
 
@@ -47,6 +50,8 @@ class Ledger(threading.Thread):
         self._studies, self._active = running, dict(running)
         self._unsettled: deque[tuple[Attempt, TrialResult]] = deque()
         self._looked = 0.0
+        self._others_wait = False
+        """Whether a study of the group was queued after this runner had begun: only the next one takes it in hand."""
         self._finishing = False
         self.failure: BaseException | None = None
 
@@ -89,9 +94,9 @@ class Ledger(threading.Thread):
             self._looked = time.monotonic()
         for study in list(self._active.values()):
             self._judge(study)
-        if not self._active:
+        if not self._active or (self._others_wait and not self._open()):
             self._desk.halt()
-        elif not self._desk.halted:
+        elif not (self._others_wait or self._desk.halted):
             self._ask_ahead()
 
     def _store_progress(self) -> None:
@@ -102,9 +107,11 @@ class Ledger(threading.Thread):
                     attempts.progress(session, self._lease, *key, word.progress, word.worker)
 
     def _look(self) -> None:
-        """Whoever cancels or pauses a study changes its state; the runner follows."""
+        """Whoever cancels, pauses or queues a study changes its state; the runner follows."""
+        queued = select(Study.id).where(Study.group_id == self._lease.group_id, Study.state == State.QUEUED).limit(1)
         with self._database.begin() as session:
             states = session.execute(select(Study.id, Study.state).where(Study.id.in_(self._active))).all()
+            self._others_wait = session.scalar(queued) is not None
         for study_id, state in states:
             if state != State.RUNNING:
                 log.info("study %s is %s: its trials end", study_id, state)
@@ -134,13 +141,14 @@ class Ledger(threading.Thread):
         self._desk.withdraw(study_id)
 
     def _ask_ahead(self) -> None:
-        """Fill free places, the studies taking turns, also from one call to the next.
+        """See to it that something waits for every free place, the studies taking turns, also from one call to the
+        next.
 
         A place is free again only after its result was told: with one place the next suggestion always knows every
         result before it.
         """
         asking = list(self._active.values())
-        while asking and self._free_places() > 0:
+        while asking and self._free_places() > 0 and self._desk.waiting < AHEAD:
             study = asking.pop(0)
             if len(study.book.open) < study.spec.resources.max_concurrent and (attempt := study.next()):
                 self._desk.offer(attempt)
@@ -151,4 +159,7 @@ class Ledger(threading.Thread):
         limit = self._max_live()
         if limit is None:
             return float("inf")
-        return limit - sum(len(study.book.open) for study in self._studies.values())
+        return limit - self._open()
+
+    def _open(self) -> int:
+        return sum(len(study.book.open) for study in self._studies.values())

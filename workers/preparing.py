@@ -2,12 +2,15 @@
 
 import logging
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayError
 from sqlalchemy import select
 
 from mudman.faults import SpecError
+from mudman.results import Fault
 from service.store import leases, studies
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Lease
@@ -20,6 +23,7 @@ from workers.study import StudyInHand
 
 log = logging.getLogger(__name__)
 
+Of = TypeVar("Of")
 POLL = 0.5
 """Seconds between two looks whether studies were cancelled."""
 
@@ -30,14 +34,18 @@ def prepare(
     """Bring the studies of a group to ``running``, all in one task; answers those that are.
 
     The others ended instead, each for a reason of its own, or the runner is to end. ``grace``: seconds to wait for a
-    node that is large enough. Raises ``ray.exceptions.RayError`` if the worker died of it: the next runner tries again.
+    node that is large enough. Raises ``ray.exceptions.RayError`` if the worker died of a group's only study: the next
+    runner tries again.
     """
     unprepared = [study for study in unfinished if study.state is not State.RUNNING]
     prepared = [study for study in unprepared if _begin(database, lease, study)]
     if prepared:
         misfit = _await_room(database, desk, prepared, grace)
-        answers = [{"spec_error": misfit}] * len(prepared) if misfit else _ask_ray(database, desk, prepared)
-        prepared = [s for s, answer in zip(prepared, answers, strict=False) if _conclude(database, lease, s, answer)]
+        if misfit:
+            answers = {study: {"spec_error": misfit} for study in prepared}
+        else:
+            answers = _answers(prepared, lambda studies: _ask_ray(database, desk, studies))
+        prepared = [study for study, answer in answers.items() if _conclude(database, lease, study, answer)]
     return [study for study in unfinished if study.state is State.RUNNING or study in prepared]
 
 
@@ -68,6 +76,24 @@ def _wanted(database: Database, desk: Desk, group: list[StudyInHand]) -> bool:
         log.warning("%s", error)  # nobody can have cancelled them
         any_waits = True
     return any_waits and not desk.halted
+
+
+def _answers(group: list[Of], ask: Callable[[list[Of]], list[dict[str, Any]]]) -> dict[Of, dict[str, Any]]:
+    """By study; a study is missing where it was cancelled, or the runner is to end. If the worker died, each study is
+    asked for alone, so that one that kills it (memory, a driver) ends no other."""
+    try:
+        return dict(zip(group, ask(group), strict=False))
+    except RayError as error:
+        if len(group) == 1:
+            raise
+        log.warning("the studies of the group are prepared one by one: %s", error)
+    answers = {}
+    for study in group:
+        try:
+            answers |= dict(zip([study], ask([study]), strict=False))
+        except RayError as error:
+            answers[study] = {"fault": Fault(type=type(error).__name__, message=str(error))}
+    return answers
 
 
 def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand]) -> list[dict[str, Any]]:

@@ -6,7 +6,10 @@ from mudman.faults import SpecError
 from mudman.results import Fault
 from mudman.specs import StudySpec
 
-RUN_AGAIN = "submit the same study once more (`mudman submit`): it runs again, and keeps the trials that count"
+RUN_AGAIN = (
+    "submit the same study once more (`mudman submit`; `mudman compare` for one of a comparison): it runs again, and "
+    "keeps the trials that count"
+)
 
 
 def unfit_spec(error: SpecError) -> dict[str, Any]:

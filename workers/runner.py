@@ -56,8 +56,7 @@ def main(argv: list[str]) -> int:
 def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keeper: LeaseKeeper) -> None:
     storage = open_storage(database.url, lease)
     with database.begin() as session:
-        query = select(Study.id).where(Study.group_id == lease.group_id).order_by(Study.created_at, Study.id)
-        study_ids = list(session.scalars(query))
+        study_ids = leases.to_take_over(session, lease.group_id)
     studies = [StudyInHand(database, storage, lease, study_id) for study_id in study_ids]
     unfinished = [study for study in studies if study.state not in FINISHED | {State.PAUSED}]
     if unfinished and not desk.halted:
@@ -116,7 +115,7 @@ def _say_why(database: Database, lease: Lease, error: Exception) -> None:
         with database.begin() as session:
             leases.guard(session, lease)
             query = select(Study.id).where(Study.group_id == lease.group_id, Study.state.not_in(FINISHED))
-            for study_id in session.scalars(query).all():
+            for study_id in session.scalars(query.order_by(Study.id)).all():  # all take their locks in this order
                 events.append(session, study_id, "runner_failed", data)
     except (DatabaseUnavailable, LeaseLost) as silenced:
         log.warning("the reason could not be stored: %s", silenced)

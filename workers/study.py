@@ -127,7 +127,11 @@ def _pinned(spec: StudySpec, preparation: dict[str, Any] | None) -> StudySpec:
         return spec
     sections = {"model": spec.model.model_copy(update={"revision": preparation["model_revision"]})}
     for field, corpus in preparation["corpora"].items():
-        sections[field] = getattr(spec, field).model_copy(update={"revision": corpus["revision"]})
+        found = {"revision": corpus["revision"]}
+        if field == "attack":  # texts of its own
+            sections[field] = spec.attack.model_copy(update={"texts": spec.attack.texts.model_copy(update=found)})
+        else:
+            sections[field] = getattr(spec, field).model_copy(update=found)
     return spec.model_copy(update=sections)
 
 

@@ -28,15 +28,16 @@ class Questions:
     licence: str | None
 
 
-def read_questions(name: str, field: str) -> Questions:
+def read_questions(name: str, field: str, form: str | None = None) -> Questions:
     """Questions by name (``wmdp-bio``, ``mmlu``, ``mmlu-no-biology``, ``wmdp-bio-low-mi-…``, ``gene-ontology-cloze``),
     hub id, or folder with the columns ``question``, ``choices`` (four), ``answer`` (0 to 3) and perhaps ``subject``.
 
-    ``field`` is the dotted path of the setting that names them (``evaluations.0.questions``). Raises ``SpecError``
-    there for questions that are not there, cannot be read, or have another form.
+    ``form``: the named set that a folder or hub id is a copy of. ``field`` is the dotted path of the setting that names
+    the questions (``evaluations.0.questions``). Raises ``SpecError`` there for questions that are not there, cannot be
+    read, or have another form.
     """
     section, _, key = field.rpartition(".")
-    source = Source(name, section, key, questions_place(name, field), HUB_QUESTIONS.get(name))
+    source = Source(name, section, key, questions_place(name, field), HUB_QUESTIONS.get(form or name))
     found = open_records(source)
     dataset = found.load()
     source.need(dataset, QUESTION)

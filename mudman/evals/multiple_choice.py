@@ -46,9 +46,10 @@ def letter_ids(tokenizer, path: str) -> list[int]:
 def letter_probabilities(logits: Tensor, letters: list[int]) -> Tensor:
     """Probabilities [n, 4] from logits [n, vocabulary], in their dtype as published: softmax over the whole
     vocabulary, the four kept, renormalised. In exact arithmetic that is a softmax over the four; in bfloat16 it makes
-    ties."""
+    ties. Where all four vanish beside another token, which a disrupted model can do, it is computed as one."""
     kept = logits.softmax(-1)[:, letters]
-    return kept / kept.sum(-1, keepdim=True)
+    vanished = kept.sum(-1, keepdim=True) == 0
+    return torch.where(vanished, logits[:, letters].softmax(-1), kept / kept.sum(-1, keepdim=True))
 
 
 def scores(probabilities: Tensor, answers: Tensor, temperature: int) -> Tensor:
@@ -65,7 +66,7 @@ class MultipleChoice:
     def __init__(self, spec: MultipleChoiceEvaluation, path: str, model: nn.Module, tokenizer):
         """``path``: of the evaluation in the study. Raises ``SpecError`` there for questions, letters or lengths."""
         self.spec, self.model = spec, model
-        questions = read_questions(spec.questions, f"{path}.questions")
+        questions = read_questions(spec.questions, f"{path}.questions", spec.form)
         records = questions.records[: spec.limit]
         self.revision = questions.revision
         self.letters = letter_ids(tokenizer, path)

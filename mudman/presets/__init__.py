@@ -85,10 +85,9 @@ def load(name: str, overrides: Document | None = None, variant: str | None = Non
         return merged(document, overrides or {})
     variants = document.pop("variants", {})
     if variant not in variants:
-        message = f"the preset {name!r} has no variant {variant!r}"
-        raise SpecError.at(
-            "preset", message, _hint(variant, list(variants)) if variants else "it is a study: leave the variant out"
-        )
+        remedy = _hint(variant, list(variants)) if variants else "it is a study: leave the variant out"
+        asked = "preset" if variant == named else "variant"
+        raise SpecError.at(asked, f"the preset {name!r} has no variant {variant!r}", remedy)
     document = merged(document, {"name": f"{name}/{variant}", "labels": {"variant": variant}})
     return merged(merged(document, variants[variant]), overrides or {})
 

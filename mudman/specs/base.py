@@ -110,9 +110,15 @@ class Method(Model):
         """Passes one loop books."""
         raise NotImplementedError
 
-    def batches_per_loop(self) -> int:
-        """Token batches that one loop takes from the longer of its two streams."""
+    def forget_batches_per_loop(self) -> int:
         return 1
+
+    def retain_batches_per_loop(self) -> int:
+        return 1
+
+    def start_up_loops(self) -> int:
+        """Loops at the start in which nothing is unlearned yet."""
+        return 0
 
     def idle_fields(self) -> set[str]:
         """Dotted paths of settings that the chosen variant does not use."""

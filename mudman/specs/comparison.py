@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mudman.faults import FieldFault, SpecError
+from mudman.faults import FieldFault, SpecError, printable
 from mudman.presets import merged
 from mudman.specs.reading import parse
 from mudman.specs.study import StudySpec
@@ -19,7 +19,7 @@ from mudman.specs.study import StudySpec
 BASELINE = "baseline"
 """Name of the variant without unlearning, which a comparison has unless its document says ``baseline: false``."""
 MOST_VARIANTS = 200
-_NAME = re.compile(r"[^./\x00-\x1f]{1,100}")
+_NAME = re.compile(r"[^./\x00-\x1f\ud800-\udfff]{1,100}")
 _ONE_FOR_ALL = {"name", "owner"}
 
 
@@ -62,7 +62,7 @@ class PlacedFault(FieldFault):
     """Keys that lead there; they may be dotted themselves."""
 
     def pointer(self) -> str:
-        return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in self.at)
+        return "".join("/" + printable(part).replace("~", "~0").replace("/", "~1") for part in self.at)
 
 
 def is_comparison(document: Any) -> bool:
@@ -123,7 +123,7 @@ def _readable_variants(given: Any, wants_baseline: Any) -> tuple[dict[str, dict]
         at = ("variants", str(name))
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             remedy = "take 1 to 100 characters without dots and slashes"
-            faults.append(PlacedFault(f"variants.{name}", "is no name of a variant", remedy, at))
+            faults.append(PlacedFault(f"variants.{printable(name)}", "is no name of a variant", remedy, at))
         elif name == BASELINE and wants_baseline:
             remedy = "rename it, or set baseline: false"
             faults.append(PlacedFault(f"variants.{name}", "is the name of the study without unlearning", remedy, at))

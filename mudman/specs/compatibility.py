@@ -53,6 +53,14 @@ REFUSALS = (
         "take normalization: global_pre_mask or global_post_mask",
         lambda spec: spec.mask.type == "agem" and spec.normalization == "per_parameter",
     ),
+    Refusal(
+        "mask: agem",
+        "growing_weights",
+        "growing_weights",
+        "A-GEM projects all weights as one vector, and damping single entries turns the projection",
+        "leave growing_weights at 1",
+        lambda spec: spec.mask.type == "agem" and spec.growing_weights != 1,
+    ),
 )
 
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mudman.specs.base import SHORTHAND, Count, Model, Number, Rate, Share, within
+from mudman.faults import FieldFault, between_fields
+from mudman.specs.base import SHORTHAND, Count, Interval, Model, Number, Rate, Share, within
 
 # ------------------------------------------------------------------------------------------------------ adversary
 
@@ -23,9 +24,9 @@ class AdversarySpec(Model):
     """After its step the adversary becomes decay · adversary + (1 − decay) · model."""
     update: Rate = 0.0
     """Share of the unlearning update that the adversary receives too."""
-    amount: Count = 1
+    amount: Interval = 1
     """How many adversaries take turns; every ``fork_every / amount`` loops the next one is renewed."""
-    rank: Count = 8
+    rank: Interval = 8
     """Rank of the adapters, where ``type`` is ``lora``."""
 
 
@@ -135,6 +136,12 @@ class FadingBackprop(Model):
     factor: Share = 0.7
     mlp: bool = True
     attention: bool = False
+
+    @model_validator(mode="after")
+    def _fades(self) -> "FadingBackprop":
+        if not (self.mlp or self.attention):
+            raise between_fields([FieldFault("", "fades nothing", "set mlp or attention to true")])
+        return self
 
 
 class MisalignSecondLayers(Model):

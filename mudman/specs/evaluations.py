@@ -21,6 +21,8 @@ class MultipleChoiceEvaluation(Model):
     questions: Name
     """``wmdp-bio``, ``mmlu``, ``mmlu-no-biology``, or a folder under the data root with files of the same form:
     ``question``, ``choices`` (four), ``answer`` (0 to 3), and ``subject``."""
+    form: Name | None = None
+    """Named set that a folder or hub id is a copy of: it is read, and its subjects chosen, as that set's are."""
     measures: Literal["forget", "utility"]
     """``forget``: what is to be lost (the objective ``wmdp_accuracy``); ``utility``: what is to stay (``mmlu_…``)."""
     temperature: Literal[0, 1] = 0

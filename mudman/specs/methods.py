@@ -2,8 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from mudman.faults import FieldFault, between_fields
 from mudman.specs.base import Count, Interval, Method, Model, Name, Number, Rate, Share, within
 from mudman.specs.compatibility import refuse_combinations
 from mudman.specs.components import (
@@ -77,6 +78,9 @@ class MudmanSpec(Intervening):
     def passes_per_loop(self) -> int:
         """As the published procedure books them."""
         return 4 + (self.adversary.type != "none") + (self.representation_loss is not None)
+
+    def start_up_loops(self) -> int:
+        return self.mask.warm_up if self.mask.type == "percentile" else 0
 
     def idle_fields(self) -> set[str]:
         idle = set()
@@ -162,7 +166,7 @@ class NestedSpec(Intervening):
         steps = 2 * self.inner_steps * (2 if self.order == "second" else 1)
         return 2 + self.adversaries * (steps + 2)
 
-    def batches_per_loop(self) -> int:
+    def forget_batches_per_loop(self) -> int:
         return self.adversaries * (self.inner_steps + 1)
 
 
@@ -206,8 +210,15 @@ class TarSpec(Intervening):
         """Inner attack: 2 a step; each tamper-resistance gradient: 2; retain: 3 with the original's forward."""
         return 2 * self.inner_steps + 2 * -(-self.inner_steps // self.every) + 3
 
-    def batches_per_loop(self) -> int:
+    def forget_batches_per_loop(self) -> int:
         return self.inner_steps + -(-self.inner_steps // self.every)
+
+    def retain_batches_per_loop(self) -> int:
+        """While mapping, as many as a loop has mapping steps."""
+        return self.passes_per_loop() // 4 if self.random_mapping else 1
+
+    def start_up_loops(self) -> int:
+        return self.random_mapping.loops if self.random_mapping else 0
 
 
 class RandomMappingSpec(Intervening):
@@ -250,6 +261,16 @@ class StaticCircuitSpec(Intervening):
     def passes_per_loop(self) -> int:
         """Forward and backward on one batch: of the forget set while locating, then of the retain set."""
         return 2
+
+    def start_up_loops(self) -> int:
+        return self.locate_loops
+
+    @model_validator(mode="after")
+    def _all_are_located(self) -> "StaticCircuitSpec":
+        if self.locate_loops < len(self.circuits):
+            message = f"{self.locate_loops} loops cannot locate {len(self.circuits)} circuits, which take turns"
+            raise between_fields([FieldFault("locate_loops", message, "give at least one loop for each")])
+        return self
 
 
 class NeuronAblationSpec(Intervening):

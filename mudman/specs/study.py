@@ -86,6 +86,11 @@ class StudySpec(Model):
                     "constraint.pause_at", "this method has no retain step that could go on alone", "leave it out"
                 )
             )
+        loops = self.budget.unlearn_passes // self.method.passes_per_loop()
+        if 0 < loops <= (start_up := self.method.start_up_loops()):
+            message = f"gives {loops} loops, and this method unlearns nothing in its first {start_up}"
+            remedy = "give more passes, or lower warm_up, locate_loops or random_mapping.loops"
+            faults.append(FieldFault("budget.unlearn_passes", message, remedy))
         if faults:
             raise between_fields(faults)
         return self

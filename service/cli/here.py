@@ -73,11 +73,16 @@ def presets(
 
 
 def _as_packaged(name: str) -> str | None:
-    """Comments and all, where it has a file of its own: the best start for a spec of one's own."""
+    """Comments and all, where it has a file of its own: the best start for a spec of one's own. None for one of a
+    family, whose file holds several and cannot be posted."""
     from mudman import presets as packaged
+    from mudman.documents import read_yaml
 
     file = resources.files(packaged).joinpath(f"{name}.yaml")
-    return file.read_text("utf-8") if name in packaged.names() and file.is_file() else None
+    if name not in packaged.names() or not file.is_file():
+        return None
+    text = file.read_text("utf-8")
+    return None if "presets" in read_yaml(text) else text
 
 
 def _as_yaml(document: dict[str, Any]) -> str:

@@ -64,8 +64,10 @@ def create(
     """A study's spec with `variants`, or a preset that is a comparison, with overrides; JSON or YAML.
 
     Creates one study for each variant, named `<comparison>/<variant>`, and one without unlearning (unless
-    `baseline: false`): all of them or none. Posting the same comparison again answers the one that is there (200);
-    studies of it that failed or were cancelled run again by that. Another one under the name is refused (409).
+    `baseline: false`): all of them or none. Posting the same comparison again, in whatever order of variants, answers
+    the one that is there with the document as it was posted first (200); studies of it that failed or were cancelled
+    are queued again by that, and run once the trials have ended that their group runs at that moment. Another one
+    under the name is refused (409).
     """
     submission = parse_comparison_submission(body, settings.data_root)
     if dry_run:
@@ -143,8 +145,7 @@ def show_table(
         rows = comparisons.studies_of(session, comparison)
         variants = [study.variant for study in rows]
         if reference is not None and reference not in variants:
-            known = ", ".join(variants)
-            raise UnknownVariant(f"Comparison {comparison_id} has no variant {reference!r}. There are: {known}.")
+            raise UnknownVariant(comparison_id, reference, variants)
         tallies = standing.tallies(session, [study.id for study in rows])
         made = table(comparison.id, comparison.name, rows, tallies, reference or variants[0])
     match format:

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from mudman import presets
 from mudman.faults import SpecError
 from mudman.specs import parse
+from mudman.specs.comparison import is_comparison
 from service import examples
 from service.cost import Cost, cost_of
 from service.problems import UnknownPreset, problems
@@ -75,4 +76,7 @@ def show(name: str):
         document = presets.load(name)
     except SpecError as error:
         raise UnknownPreset(str(error)) from None
-    return {**_summary(presets.about(name).name), "spec": document}
+    summary = _summary(presets.about(name).name)
+    if summary["kind"] == "comparison" and not is_comparison(document):  # one variant of it
+        summary = summary | {"kind": "study", "variants": [], "cost": cost_of(parse(document))}
+    return {**summary, "spec": document}

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Update, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Float, Update, case, func, select, true, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from mudman.results import Fault, Outcome, TrialResult
 from service.store import events, leases
 from service.store.leases import Lease
+from service.store.result_parts import result_parts
 from service.store.tables import Study, Trial
 
 _VERDICTS = frozenset(Outcome) - {Outcome.LOST, Outcome.CANCELLED}
@@ -85,9 +86,11 @@ def progress(
     progress: dict[str, Any] | None,
     worker: dict[str, Any] | None,
 ) -> None:
-    """How far a running attempt is, and where it runs. Raises ``LeaseLost``."""
+    """How far a running attempt is, and where it runs; with its first word it has started. Raises ``LeaseLost``."""
     leases.guard(session, lease)
-    session.execute(_unfinished(study_id, ordinal, attempt).values(progress=progress, worker=worker))
+    started = case((Trial.worker.is_(None), func.now()), else_=Trial.started_at)
+    values = {"progress": progress, "worker": worker, "started_at": started}
+    session.execute(_unfinished(study_id, ordinal, attempt).values(values))
 
 
 def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int, result: TrialResult) -> bool:
@@ -117,6 +120,7 @@ def mark_told(session: Session, lease: Lease, study_id: str, ordinal: int, attem
 
 def history(session: Session, study_id: str) -> list[Record]:
     """Every attempt of the study by ordinal and attempt, without curves and logs."""
+    parts = result_parts(violation=Float, fault=JSONB)
     query = (
         select(
             Trial.ordinal,
@@ -126,11 +130,12 @@ def history(session: Session, study_id: str) -> list[Record]:
             Trial.told,
             Trial.outcome,
             Trial.value,
-            Trial.result["violation"].label("violation"),
-            Trial.result["fault"].label("fault"),
+            parts.c.violation,
+            parts.c.fault,
             (Trial.started_at < Study.queued_at).label("earlier"),
         )
-        .join(Study, Study.id == Trial.study_id)
+        .join_from(Trial, Study, Study.id == Trial.study_id)
+        .outerjoin(parts, true())
         .where(Trial.study_id == study_id)
         .order_by(Trial.ordinal, Trial.attempt)
     )

@@ -46,6 +46,13 @@ class ComparisonNameTaken(MudmanError):
 class ComparisonFinished(MudmanError):
     """There is nothing left to cancel."""
 
+    def __init__(self, comparison_id: str, state: State):
+        super().__init__(f"Every study of comparison {comparison_id} has finished: there is nothing to cancel.")
+        self.comparison_id, self.state = comparison_id, state
+
+    def __reduce__(self):
+        return ComparisonFinished, (self.comparison_id, self.state)
+
 
 @dataclass(frozen=True)
 class Creation:
@@ -121,7 +128,8 @@ def _same(session: Session, spec: ComparisonSpec, identity: str) -> Comparison:
         shown = "; ".join(f"{path}: {pair['existing']!r} → {pair['given']!r}" for path, pair in found.items())
         message = f"{spec.owner!r} already has another comparison named {spec.name!r} ({comparison.id}: {shown})."
         raise ComparisonNameTaken(message, f"/comparisons/{comparison.id}", found)
-    for study in studies_of(session, comparison):
+    # In the order in which everybody locks studies.
+    for study in session.scalars(select(Study).where(Study.comparison_id == comparison.id).order_by(Study.id)).all():
         studies.run_again(session, study)
     return comparison
 
@@ -163,10 +171,11 @@ def studies_of(session: Session, comparison: Comparison) -> list[Study]:
 def cancel(session: Session, comparison_id: str) -> Comparison:
     """Every study that has not finished. Raises ``ComparisonFinished`` where none is left."""
     comparison = get(session, comparison_id)
-    rows = select(Study).where(Study.comparison_id == comparison_id).order_by(Study.id).with_for_update(key_share=True)
-    unfinished = [study for study in session.scalars(rows) if not State(study.state).finished]
+    locked = select(Study).where(Study.comparison_id == comparison_id).order_by(Study.id)
+    rows = session.scalars(locked.with_for_update(key_share=True)).all()
+    unfinished = [study for study in rows if not State(study.state).finished]
     if not unfinished:
-        raise ComparisonFinished(f"Every study of comparison {comparison_id} has finished: there is nothing to cancel.")
+        raise ComparisonFinished(comparison_id, overall(study.state for study in rows))
     for study in unfinished:
         studies.change_state(session, study.id, State.CANCELLED, event="cancelled")
     return comparison

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from mudman.faults import MudmanError
 from service.store import events
-from service.store.states import State
+from service.store.states import FINISHED, State
 from service.store.tables import Dispatcher, Group, Study, Trial
 
 _LIVE = (State.QUEUED, State.PREPARING, State.RUNNING)
@@ -90,6 +90,12 @@ def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True
                 events.append(session, study_id, "lease_lost", before)
             events.append(session, study_id, "claimed", {"owner": owner, "epoch": group.epoch})
     return Claim(group.id, group.epoch, owner, [study_id for study_id, _ in studies], group.failures)
+
+
+def to_take_over(session: Session, group_id: str) -> list[str]:
+    """Studies that the group's new runner takes in hand: unfinished ones, and those that one before left unsettled."""
+    wanted = select(Study.id).where(Study.group_id == group_id, or_(Study.state.not_in(FINISHED), _left_behind()))
+    return list(session.scalars(wanted.order_by(Study.created_at, Study.id)))
 
 
 def _left_behind():

@@ -9,18 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Float, Integer, Select, func, select, true, tuple_
 from sqlalchemy.orm import Session, defer
 
 from mudman.faults import MudmanError
 from mudman.results import Outcome
 from service.store.comparisons import is_comparison_id
+from service.store.result_parts import result_parts
 from service.store.standing import COUNTING, minimised
 from service.store.states import State
 from service.store.studies import is_study_id
 from service.store.tables import Comparison, Study, Trial
 
-IN_LISTS = ("overrun", "stopped_at_pass", "seconds")
+IN_LISTS = {"overrun": Float, "stopped_at_pass": Integer, "seconds": Float}
 """Parts of a trial's result that a list shows."""
 
 
@@ -154,15 +155,16 @@ def trials(
 
     Raises ``InvalidCursor``.
     """
-    brief = func.jsonb_build_object(*(part for name in IN_LISTS for part in (name, Trial.result[name])))
+    brief = result_parts(**IN_LISTS)
     heavy = [defer(column, raiseload=True) for column in (Trial.log, Trial.result)]
-    query = select(Trial, brief).where(Trial.study_id == study_id).options(*heavy)
+    query = select(Trial, *brief.c).outerjoin_from(Trial, brief, true())
+    query = query.where(Trial.study_id == study_id).options(*heavy)
     if outcome is not None:
         query = query.where(Trial.outcome == outcome)
     if cursor is not None:
         query = query.where(tuple_(Trial.ordinal, Trial.attempt) > _read(cursor, int, int))
     found = session.execute(query.order_by(Trial.ordinal, Trial.attempt).limit(limit + 1)).all()
-    page = [(trial, parts) for trial, parts in found[:limit]]
+    page = [(trial, dict(zip(IN_LISTS, parts, strict=True))) for trial, *parts in found[:limit]]
     last = page[-1][0] if len(found) > limit else None
     return page, _write(last.ordinal, last.attempt) if last else None
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Float, case, func, select, true
 from sqlalchemy.orm import Session
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec
+from service.store.result_parts import result_parts
 from service.store.states import State
 from service.store.tables import Study, Trial
 
@@ -92,7 +93,8 @@ class Tally:
     outcomes: dict[str, int] = field(default_factory=dict)
     """Finished attempts by outcome."""
     seconds: float = 0.0
-    """Of all attempts: those that the trials say, or where there are none, from start to end."""
+    """Of all attempts: those that the trials say, or where there are none, from start to end; none of what no worker
+    ever began."""
     passes_booked: int = 0
     passes_made: int = 0
 
@@ -105,17 +107,16 @@ def tallies(session: Session, study_ids: Iterable[str]) -> dict[str, Tally]:
     for study_id, value in session.execute(valid.order_by(Trial.study_id, Trial.ordinal)):
         values[study_id].append(value)
 
-    def reported(name: str) -> ColumnElement[float]:
-        return Trial.result[name].as_float()
-
-    elapsed = func.extract("epoch", Trial.finished_at - Trial.started_at)
+    reported = result_parts(seconds=Float, passes_booked=Float, passes_made=Float)
+    elapsed = case((Trial.worker.is_(None), 0), else_=func.extract("epoch", Trial.finished_at - Trial.started_at))
     spent = (
-        func.sum(func.coalesce(func.nullif(reported("seconds"), 0), elapsed)),
-        func.sum(reported("passes_booked")),
-        func.sum(reported("passes_made")),
+        func.sum(func.coalesce(func.nullif(reported.c.seconds, 0), elapsed)),
+        func.sum(reported.c.passes_booked),
+        func.sum(reported.c.passes_made),
     )
     found: dict[str, Tally] = {}
-    query = select(Trial.study_id, Trial.outcome, func.count(), *spent).where(wanted, Trial.outcome.is_not(None))
+    query = select(Trial.study_id, Trial.outcome, func.count(), *spent).outerjoin_from(Trial, reported, true())
+    query = query.where(wanted, Trial.outcome.is_not(None))
     for study_id, outcome, count, *numbers in session.execute(query.group_by(Trial.study_id, Trial.outcome)):
         seconds, booked, made = (float(number or 0) for number in numbers)
         so_far = found.get(study_id, Tally(values[study_id]))

@@ -53,6 +53,16 @@ class TestByHand:
         assert constraint.is_over(at(30))
         assert (constraint.violation, constraint.overrun) == (DIVERGED_VIOLATION, None)
 
+    def test_nothing_counts_more_than_divergence(self):
+        constraint = watch(retain_loss_increase=0.05)
+        assert constraint.is_over(at(30, 2.0 + 0.05 + 79))  # 1580 times the bound
+        assert (constraint.violation, constraint.overrun) == (DIVERGED_VIOLATION, pytest.approx(79))
+
+    def test_an_accuracy_that_is_no_number_is_the_worst(self):
+        constraint = watch(mmlu_floor=0.25, accuracies=[None])
+        assert constraint.is_over(at(120))
+        assert (constraint.violated, constraint.violation) == ("mmlu", 1.0)
+
     def test_accuracy_floor_and_drop(self):
         floor = watch(mmlu_floor=0.4, accuracies=[0.3])
         assert floor.is_over(at(120))
@@ -93,13 +103,13 @@ def run(overrides: dict, rate: float = 0.1):
 
 class TestTrials:
     def test_kl_ends_a_trial_with_its_measurement(self):
-        result = run({"constraint": {"retain_loss_increase": None, "kl": 0.001, "check_every": 10}})
+        result = run({"constraint": {"retain_loss_increase": None, "kl": 0.01, "check_every": 10}})
         assert result.outcome is Outcome.OVER_RETAIN_BUDGET
         assert (result.violated, result.stopped_at_pass) == ("kl", 10)
         (measured,) = result.measurements
         assert (measured.name, measured.when) == ("kl", "unlearned")
-        assert result.overrun == pytest.approx(measured.value - 0.001)
-        assert result.violation == pytest.approx(result.overrun / 0.001)
+        assert result.overrun == pytest.approx(measured.value - 0.01)
+        assert result.violation == pytest.approx(result.overrun / 0.01)
         assert "over the bound kl" in result.log
 
     def test_accuracy_ends_a_trial(self, tmp_path, monkeypatch):

@@ -85,6 +85,13 @@ class TestMultipleChoice:
         letters = [7, 3, 150, 299]
         torch.testing.assert_close(letter_probabilities(logits, letters), logits[:, letters].softmax(-1))
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_letters_that_all_vanish_beside_another_token_still_have_probabilities(self, dtype):
+        logits = torch.tensor([[0.0, 1.0, 3.0, 0.0, 400.0]], dtype=dtype)
+        found = letter_probabilities(logits, [0, 1, 2, 3])
+        torch.testing.assert_close(found, logits[:, :4].softmax(-1))
+        assert scores(found, torch.tensor([2]), 0).item() == 1
+
     def test_in_bfloat16_near_logits_are_ties_and_the_first_wins(self):
         logits = torch.tensor([[9.0, 20.00, 20.03, 9.0, 1.0]])
         letters, answer = [0, 1, 2, 3], torch.tensor([2])

@@ -79,6 +79,23 @@ def test_modules_that_match_nothing():
         mudman.run_trial(small({"method.target_modules": ["dense"]}), {"unlearning_rate": 0.1})
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ({"type": "neuron_ablation", "target_modules": ["gate_proj"]}, "method.target_modules"),
+        ({"type": "circuit_breakers", "target_modules": ["gate_proj"], "layer": 99, "unlearning_rate": 1.0},
+         "method.layer"),
+        ({"type": "mudman", "target_modules": ["gate_proj"], "unlearning_rate": 1.0, "backward": "misalign"},
+         "method.backward"),
+    ],
+    ids=["neuron_ablation", "circuit_breakers", "misalign"],
+)  # fmt: skip
+def test_a_method_that_does_not_fit_the_model_is_refused_before_any_trial(method, path):
+    with pytest.raises(SpecError) as caught:
+        prepare(small({"method": method}))
+    assert [fault.path for fault in caught.value.faults] == [path]
+
+
 def test_an_attack_that_breaks_the_untouched_model():
     assert str(fault_of({"attack.rate": 1e30})).startswith("attack.rate: the attack diverges on the untouched model")
 

@@ -5,10 +5,12 @@ import json
 from collections import Counter
 
 import pytest
+from studies import small
 
 from mudman import packaged
 from mudman.data.questions import read_questions
 from mudman.faults import SpecError
+from mudman.registry import source_faults
 
 FIELD = "evaluations.0.questions"
 GOOD = {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 2, "subject": "law"}
@@ -51,6 +53,28 @@ def test_a_folder_is_read_whatever_its_only_split_is_called(file, write):
 def test_subjects_may_be_missing(write):
     write({key: value for key, value in GOOD.items() if key != "subject"})
     assert read_questions("./set", FIELD).records[0].subject == ""
+
+
+def test_a_copy_is_read_as_the_named_set_is(write):
+    write(GOOD, {**GOOD, "subject": "virology"}, {**GOOD, "subject": "anatomy"})
+    assert len(read_questions("./set", FIELD).records) == 3
+    without_biology = read_questions("./set", FIELD, form="mmlu-no-biology").records
+    assert [record.subject for record in without_biology] == ["law"]
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"questions": "./set", "form": "mmlu-no-biologie"}, "is not known"),
+        ({"questions": "mmlu", "form": "mmlu-no-biology"}, "has a form of its own"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_refused_before_anything_is_read(write, named, words):
+    write(GOOD)
+    evaluation = {"type": "multiple_choice", "measures": "utility", **named}
+    (fault,) = source_faults(small({"evaluations": [evaluation]}))
+    assert fault.path == "evaluations.0.form"
+    assert words in fault.message
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,13 @@ class TestPublishedSettings:
         assert self.ends(rate) == (pytest.approx(1e-8 * 16384), pytest.approx(0.3 * 16384), True)
 
 
+@pytest.mark.parametrize("name", [name for name in presets.names() if name.endswith("-small")])
+def test_small_twins_search_rates_that_move_a_small_model(name):
+    for variant, spec in specs_of(name).items():
+        rate = getattr(spec.method, "unlearning_rate", None)
+        assert rate is None or getattr(rate, "high", rate) >= 5e-4, variant
+
+
 class TestMethodsSmall:
     def test_gives_every_method_equal_passes_on_packaged_sources(self):
         specs = specs_of("methods-small")

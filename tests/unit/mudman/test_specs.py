@@ -147,6 +147,26 @@ BAD = [
         ["method.normalization"],
         "does not combine with mask: agem",
     ),
+    (
+        {"method.mask": "agem", "method.growing_weights": 0.5},
+        ["method.growing_weights"],
+        "leave growing_weights at 1",
+    ),
+    ({"method.backward": {"type": "fading", "mlp": False}}, ["method.backward"], "fades nothing"),
+    ({"method.mask": "percentile"}, ["budget.unlearn_passes"], "unlearns nothing in its first 20"),
+    (
+        {
+            "method": {
+                "type": "static_circuit",
+                "target_modules": ["a"],
+                "unlearning_rate": 1.0,
+                "locate_loops": 1,
+                "circuits": [{"loss": "neg_entropy"}, {"loss": "correct_logit"}],
+            }
+        },
+        ["method.locate_loops"],
+        "cannot locate 2 circuits",
+    ),
     ({"constraint": {"retain_loss_increase": 0.1, "pause_at": 0.1}}, ["constraint.pause_at"], "must lie below"),
     ({"constraint": {"kl": 0}}, ["constraint.kl"], "greater than 0"),
     ({"constraint": {"mmlu_drop": 0.01}}, ["evaluations"], "exactly one evaluation of type multiple_choice"),
