@@ -2,8 +2,8 @@
 
 Copies and adapters are trained on the forget set (arXiv 2506.12484, section 4; adapters and several adversaries:
 appendix E). With several, adversary ``loop mod amount`` is in use, and every ``fork_every / amount`` loops, rounded
-down to whole loops and at least one, the next in turn is renewed; loop 0 renews them all. (Published adapters were
-renewed at intervals rounded down to a multiple of 6, which 1, 2 and 3 adapters divide: there both rules agree.)
+down to whole loops and at least one, the next in turn is renewed; loop 0 renews them all. (The published code first
+rounds the interval of adapters down to a multiple of 6, whatever their number: 20 loops are 18 there and 20 here.)
 """
 
 from collections.abc import Iterable

@@ -72,8 +72,9 @@ def normalize_(gradients: list[Tensor], variant: str, unit: str, raw_norm: Tenso
     """The four normalisations of Table 1 (step 13), on masked gradients.
 
     ``raw_norm`` is the global norm before masking and momentum; the other variants take the norm of what steps 11 and
-    12 have left. In ``rms`` units the result has root mean square 1 before masking, that is norm sqrt(number of
-    entries); in ``l2`` units norm 1 (Algorithm 1).
+    12 have left. In ``rms`` units what was measured gets root mean square 1, that is norm sqrt(number of entries); in
+    ``l2`` units norm 1 (Algorithm 1). So it is the result that has this size under ``per_parameter`` (each tensor) and
+    ``global_post_mask``, and under ``global_pre_mask`` the raw gradient: the mask leaves less of it.
     """
     if variant == "none":
         return

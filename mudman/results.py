@@ -101,13 +101,15 @@ class Trace(_Data):
     retain_norm: tuple[Loss, ...] = ()
     """Of this loop's retain gradient."""
     update_norm: tuple[Loss, ...] = ()
-    """Of the unlearning update as applied."""
+    """Of the unlearning update as applied; with the retain part where both are one step (gradient difference, TAR)."""
     agreeing: tuple[Loss, ...] = ()
-    """Share of weights where the unlearning gradient has the sign of the retain accumulator."""
+    """Share of weights where the unlearning gradient has the sign of the retain accumulator, or of this loop's retain
+    gradient in methods that have no accumulator."""
     kept: tuple[Loss, ...] = ()
-    """Norm of what the mask leaves of the unlearning gradient, over its norm before."""
+    """Norm of what the mask leaves of the unlearning gradient, over its norm before; 1 without a mask."""
     harmful: tuple[Loss, ...] = ()
-    """Share of the update's first-order effect on this loop's retain loss that raises it."""
+    """Share of the update's first-order effect on this loop's retain loss, as the method descends it (a representation
+    loss included; with circuit breakers that alone), that raises it."""
 
 
 class Measurement(_Data):

@@ -22,7 +22,7 @@ from mudman.methods.base import Losses, Unlearning
 from mudman.passes import Passes
 from mudman.specs.methods import CircuitBreakersSpec
 from mudman.swap import swapped
-from mudman.trace import Trace
+from mudman.trace import Trace, agreeing, harmful
 
 _SEED = 0xC1BC
 
@@ -75,6 +75,7 @@ class CircuitBreakers(Unlearning):
         loss = cross_entropy(output.logits.detach(), tokens)
         if self.trace is not None:
             self.trace.record(retain_loss=loss, retain_norm=global_norm(gradients))
+            self.retain_gradients = gradients
         return loss
 
     def _forget_step(self, tokens: Tensor) -> Tensor:
@@ -89,6 +90,8 @@ class CircuitBreakers(Unlearning):
         if self.trace is not None:
             update_norm = global_norm(gradients) * self.spec.unlearning_rate
             self.trace.record(forget_loss=loss, gradient_norm=norm, update_norm=update_norm)
+            self.trace.record(agreeing=agreeing(gradients, self.retain_gradients), kept=torch.ones_like(norm))
+            self.trace.record(harmful=harmful(gradients, self.retain_gradients))
         return loss
 
     @torch.no_grad()

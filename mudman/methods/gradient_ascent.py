@@ -34,4 +34,5 @@ class GradientAscent(Unlearning):
         torch._foreach_add_(self.base, gradients, alpha=-self.spec.unlearning_rate)
         if self.trace is not None:
             self.trace.record(forget_loss=forget_loss, gradient_norm=norm, update_norm=norm * self.spec.unlearning_rate)
+            self.trace.record(kept=torch.ones_like(norm))
         return forget_loss, None

@@ -47,10 +47,12 @@ class GradientDifference(Unlearning):
                 retain_loss=retain_loss,
                 gradient_norm=norm,
                 retain_norm=global_norm(retaining),
-                update_norm=norm * spec.unlearning_rate,
                 agreeing=agreeing(gradients, retaining),
-                harmful=harmful(gradients, retaining),
+                kept=torch.ones_like(norm),
             )
         torch._foreach_add_(gradients, retaining, alpha=spec.retain_weight)
         torch._foreach_add_(self.base, gradients, alpha=-spec.unlearning_rate)
+        if self.trace is not None:  # of the common step: its parts are never applied alone
+            update_norm = global_norm(gradients) * spec.unlearning_rate
+            self.trace.record(update_norm=update_norm, harmful=harmful(gradients, retaining))
         return forget_loss.detach(), retain_loss.detach()

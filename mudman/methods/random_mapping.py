@@ -14,6 +14,7 @@ from mudman.components import global_norm
 from mudman.losses import cross_entropy
 from mudman.methods.base import Losses, Unlearning
 from mudman.passes import Passes
+from mudman.trace import Trace, agreeing, harmful
 
 _SEED = 0x3A9
 
@@ -26,29 +27,48 @@ class RandomMapping(Unlearning):
     def step(self, forget: Iterator[Tensor], retain: Iterator[Tensor], paused: bool = False) -> Losses:
         """One loop; the forget loss is that of the model after the retain step."""
         self.loop += 1
-        forget_batch, retain_batch = next(forget), next(retain)
-        retain_loss, retain_norm = retain_step(self.passes, self.weights, retain_batch, self.spec.retaining_rate)
-        if paused:
-            return None, retain_loss
-        forget_loss, norm = mapping_step(self.passes, self.weights, forget_batch, self.spec.unlearning_rate)
-        self.zero_norms += norm == 0
-        if self.trace is not None:
-            self.trace.record(forget_loss=forget_loss, retain_loss=retain_loss, retain_norm=retain_norm)
-            self.trace.record(gradient_norm=norm, update_norm=norm * self.spec.unlearning_rate)
-        return forget_loss, retain_loss
+        tokens, rates = next(forget), (self.spec.unlearning_rate, self.spec.retaining_rate)
+        losses, norm = mapping_loop(
+            self.passes, self.weights, None if paused else tokens, next(retain), rates, self.trace
+        )
+        if norm is not None:
+            self.zero_norms += norm == 0
+        return losses
 
 
-def retain_step(passes: Passes, weights: Sequence[nn.Parameter], tokens: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """One step down the cross-entropy of ``tokens``: its value, detached, and its gradient's norm."""
-    loss = cross_entropy(passes.forward(tokens).logits, tokens)
-    return loss.detach(), _descend(passes, loss, weights, rate)
+def mapping_loop(
+    passes: Passes,
+    weights: Sequence[nn.Parameter],
+    forget: Tensor | None,
+    retain: Tensor,
+    rates: tuple[float, float],
+    trace: Trace | None,
+) -> tuple[Losses, Tensor | None]:
+    """A step down the cross-entropy of the tokens ``retain``, then one down ``mapping_loss`` on those of ``forget``,
+    where there are any. ``rates`` are those of ``forget`` and of ``retain``.
 
+    The cross-entropies, detached, and the norm of the mapping's gradient.
+    """
+    retain_loss = cross_entropy(passes.forward(retain).logits, retain)
+    gradients = passes.gradients(retain_loss, weights)
+    _descend(weights, gradients, rates[1])
+    retain_loss, retaining = retain_loss.detach(), None
+    if trace is not None:
+        retaining = gradients
+        trace.record(retain_loss=retain_loss, retain_norm=global_norm(retaining))
+    del gradients  # one list at a time, unless a trace is kept
+    if forget is None:
+        return (None, retain_loss), None
 
-def mapping_step(passes: Passes, weights: Sequence[nn.Parameter], tokens: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """One step down ``mapping_loss`` on ``tokens``: their cross-entropy, detached, and the gradient's norm."""
-    output = passes.forward(tokens, hidden_states=True)
-    norm = _descend(passes, mapping_loss(output.hidden_states, tokens), weights, rate)
-    return cross_entropy(output.logits.detach(), tokens), norm
+    output = passes.forward(forget, hidden_states=True)
+    gradients = passes.gradients(mapping_loss(output.hidden_states, forget), weights)
+    _descend(weights, gradients, rates[0])
+    forget_loss, norm = cross_entropy(output.logits.detach(), forget), global_norm(gradients)
+    if trace is not None:
+        trace.record(forget_loss=forget_loss, gradient_norm=norm, update_norm=norm * rates[0])
+        trace.record(agreeing=agreeing(gradients, retaining), kept=torch.ones_like(norm))
+        trace.record(harmful=harmful(gradients, retaining))
+    return (forget_loss, retain_loss), norm
 
 
 def mapping_loss(hidden: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
@@ -69,7 +89,5 @@ def token_vectors(tokens: Tensor, width: int) -> Tensor:
     return torch.stack(drawn).to(tokens.device)[where]
 
 
-def _descend(passes: Passes, loss: Tensor, weights: Sequence[nn.Parameter], rate: float) -> Tensor:
-    gradients = passes.gradients(loss, weights)
+def _descend(weights: Sequence[nn.Parameter], gradients: list[Tensor], rate: float) -> None:
     torch._foreach_add_([weight.data for weight in weights], gradients, alpha=-rate)
-    return global_norm(gradients)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from mudman.components import global_norm
 from mudman.losses import cross_entropy, needs_hidden_states, representation_distance, unlearning_loss
 from mudman.methods.base import Losses, Unlearning
-from mudman.methods.random_mapping import mapping_step, retain_step
+from mudman.methods.random_mapping import mapping_loop
 from mudman.passes import Passes
 from mudman.specs.methods import TarSpec
 from mudman.swap import swapped
-from mudman.trace import Trace
+from mudman.trace import Trace, agreeing, harmful
 
 _SEED = 0x7A4
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
@@ -66,19 +66,27 @@ class Tar(Unlearning):
         if spec.random_mapping is not None and loop < spec.random_mapping.loops:
             return self._map_randomly(forget, retain, paused)
 
-        update, retain_loss = self._retain_gradient(next(retain))
-        retain_norm, forget_loss = global_norm(update), None
-        torch._foreach_mul_(update, spec.retain_scale)
-        if not paused:
-            resisting, forget_loss = self._tamper_resistance(forget, adversary_rate(spec.adversary_rates, loop))
-            norm = global_norm(resisting)
-            self.zero_norms += norm == 0
-            torch._foreach_add_(update, resisting, alpha=spec.tamper_scale)
-            if self.trace is not None:
-                self.trace.record(forget_loss=forget_loss, gradient_norm=norm)
-        self._outer_step(update)
+        retaining, retain_loss = self._retain_gradient(next(retain))
         if self.trace is not None:
-            self.trace.record(retain_loss=retain_loss, retain_norm=retain_norm)
+            self.trace.record(retain_loss=retain_loss, retain_norm=global_norm(retaining))
+        if paused:
+            torch._foreach_mul_(retaining, spec.retain_scale)
+            self._outer_step(retaining)
+            return None, retain_loss
+
+        update, forget_loss = self._tamper_resistance(forget, adversary_rate(spec.adversary_rates, loop))
+        norm = global_norm(update)
+        self.zero_norms += norm == 0
+        if self.trace is not None:
+            share = agreeing(update, retaining)
+            self.trace.record(forget_loss=forget_loss, gradient_norm=norm, agreeing=share, kept=torch.ones_like(norm))
+            before = [weight.clone() for weight in self.base]
+        torch._foreach_mul_(update, spec.tamper_scale)
+        torch._foreach_add_(update, retaining, alpha=spec.retain_scale)
+        self._outer_step(update)
+        if self.trace is not None:  # of the common step, as AdamW has made it
+            torch._foreach_sub_(before, self.base)
+            self.trace.record(update_norm=global_norm(before), harmful=harmful(before, retaining))
         return forget_loss, retain_loss
 
     def _tamper_resistance(self, forget: Iterator[Tensor], rate: float) -> tuple[list[Tensor], Tensor]:
@@ -124,15 +132,14 @@ class Tar(Unlearning):
             self.adam.step(index, gradient, rate, self.outer_steps)
 
     def _map_randomly(self, forget: Iterator[Tensor], retain: Iterator[Tensor], paused: bool) -> Losses:
-        """As many random-mapping loops, of four passes, as the passes that this loop books hold."""
-        rate, forget_loss = self.spec.random_mapping.rate, None
+        """As many random-mapping loops, of four passes, as this loop's booked passes hold; a trace has the last."""
+        rates = (self.spec.random_mapping.rate,) * 2
         for _ in range(self.spec.passes_per_loop() // 4):
-            retain_loss, _ = retain_step(self.passes, self.weights, next(retain), rate)
-            if not paused:
-                forget_loss, norm = mapping_step(self.passes, self.weights, next(forget), rate)
-        if not paused:
+            tokens = None if paused else next(forget)
+            losses, norm = mapping_loop(self.passes, self.weights, tokens, next(retain), rates, self.trace)
+        if norm is not None:
             self.zero_norms += norm == 0
-        return forget_loss, retain_loss
+        return losses
 
 
 def inner_weights(steps: int, every: int, weighting: float) -> dict[int, float]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mudman.faults import FieldFault, SpecError, printable
@@ -91,8 +91,12 @@ def parse_comparison(document: Any) -> ComparisonSpec:
     for name, variant in documents.items():
         specs[name], found = _attempt(variant)
         for fault in found:
-            if (fault.path, fault.message) in own or name not in variants:
+            if (fault.path, fault.message) in own and name in variants:
                 of_base.setdefault(fault.path, fault)
+            elif name not in variants:
+                only_here = variants and fault.path not in of_base  # every variant mends it
+                remedy = f"{fault.remedy}, or set baseline: false" if only_here else fault.remedy
+                of_base.setdefault(fault.path, replace(fault, remedy=remedy))
             else:
                 faults.append(_under(fault, name, variants[name]))
     if of_base or faults:

@@ -14,8 +14,8 @@ class KlEvaluation(Model):
 
 
 class MultipleChoiceEvaluation(Model):
-    """Multiple choice by the published protocol (letters at the last token, zero-shot, no description), or by
-    lm-evaluation-harness's for reporting. Their numbers are not comparable and never share a name."""
+    """Multiple choice by the published protocol: letters at the last token, zero-shot, no description. Its numbers are
+    not comparable with lm-evaluation-harness's (``lm_eval``), and never share a name with them."""
 
     type: Literal["multiple_choice"]
     questions: Name

@@ -46,8 +46,10 @@ class MudmanSpec(Intervening):
     normalization: Normalization = "global_pre_mask"
     """What the unlearning gradient is divided by (Table 1)."""
     rate_unit: Literal["rms", "l2"] = "rms"
-    """``rms``: the rate is the root mean square of the unmasked update (published configs); ``l2``: its norm.
-    The published Table 1 has ``per_parameter`` in ``l2``, its other variants in ``rms``."""
+    """``rms``: the rate is a root mean square (published configs); ``l2``: a norm. It is that of the raw gradient's
+    update, before masking, under ``global_pre_mask``; of the update as applied under ``global_post_mask``; of each
+    tensor of it under ``per_parameter``. The published Table 1 has ``per_parameter`` in ``l2``, its other variants in
+    ``rms``."""
     adversary: AdversarySpec = AdversarySpec()
     forget_momentum: Share = 0.0
     """Exponential average over unlearning gradients."""
@@ -180,7 +182,11 @@ class RandomMappingStart(Model):
 
 class TarSpec(Intervening):
     """TAR with its own nested loop (arXiv 2408.00761): tamper-resistance gradients gathered along an inner attack,
-    applied with the retain gradient by AdamW. For TAR as adapted to MUDMAN's loop see the presets ``tar-adapted``."""
+    applied with the retain gradient by AdamW. For TAR as adapted to MUDMAN's loop see the presets ``tar-adapted``.
+
+    Unlike TAR's published code: AdamW is plain, not schedule-free; the simulated attack trains on the forget set alone,
+    not on a mix of three attacks (two sets of biology texts, and the retain set before the forget set); the
+    representation loss is squared unless ``squared`` is false, and has no last hidden state."""
 
     type: Literal["tar"]
     loss: Loss = NegEntropy(type="neg_entropy")

@@ -5,7 +5,7 @@ from math import log, sqrt
 import pytest
 import torch
 from short_runs import FORGET, RETAIN, loop_passes, method, model_of, run
-from small_models import identical, snapshot
+from small_models import MODULES, identical, snapshot
 from two_weights import LN3, PLAIN, TwoWeights, close, unlearned
 
 import mudman
@@ -121,8 +121,6 @@ def test_revert_counts_the_change_of_the_whole_run(threshold, expected):
 @pytest.mark.parametrize(
     "neutral",
     [
-        {"consensus_power": 2.0},
-        {"forget_momentum": 0.0, "growing_weights": 1.0, "revert_below": 0.0, "ewc": None, "backward": None},
         {"ewc": {"strength": 0.0}},
         {"revert_below": 1e-30},
         {"representation_loss": {"coefficient": 0.0}},
@@ -132,9 +130,13 @@ def test_revert_counts_the_change_of_the_whole_run(threshold, expected):
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_neutral_settings_change_no_bit(neutral, dtype):
-    plain, _ = run(method(unlearning_rate=0.1), model=model_of().to(dtype))
-    weights, _ = run(method(unlearning_rate=0.1, **neutral), model=model_of().to(dtype))
+@pytest.mark.parametrize("family", MODULES)
+def test_neutral_settings_change_no_bit(neutral, family, dtype):
+    """They switch the component on. (Forget momentum, growing weights and the adversary's: test_properties.py.)"""
+    plain, weights = (
+        run(method(target_modules=MODULES[family], unlearning_rate=0.1, **more), 2, model=model_of(family).to(dtype))[0]
+        for more in ({}, neutral)
+    )
     assert identical(weights, plain)
 
 

@@ -63,19 +63,32 @@ def test_difference_without_its_retain_part_is_ascent():
     assert identical(snapshot(ascent), snapshot(difference))
 
 
-@pytest.mark.parametrize("kind", ["gradient_ascent", "gradient_difference"])
-def test_what_a_trace_tells(kind):
-    """Unlearning gradient (1/2, 0); retain gradient (1/4, −1/4): of two weights one agrees, and none is harmed."""
-    batches = [torch.tensor(HALF_UP)], [torch.tensor([[0, 0], [1, 1]])]
-    settings = {"type": kind, "target_modules": ["probe"], "unlearning_rate": 4.0}
-    passes = 2 if kind == "gradient_ascent" else 4
-    _, record = mudman.unlearn(TwoWeights(0, 0), *batches, settings, passes, trace=True)
-    assert record.trace.gradient_norm == (pytest.approx(0.5),)
-    assert record.trace.update_norm == (pytest.approx(2.0),)
-    if kind == "gradient_difference":
-        assert record.trace.retain_norm == (pytest.approx(2**0.5 / 4),)
-        assert record.trace.agreeing == (0.5,)
-        assert record.trace.harmful == (0,)
+def traced(kind: str, passes: int, retain: list, **changes):
+    settings = {"type": kind, "target_modules": ["probe"], "unlearning_rate": 4.0, **changes}
+    batches = [torch.tensor(HALF_UP)], [torch.tensor(retain)]
+    return mudman.unlearn(TwoWeights(0, 0), *batches, settings, passes, trace=True)[1].trace
+
+
+def test_what_a_trace_of_ascent_tells():
+    trace = traced("gradient_ascent", 2, [[1, 1]])
+    assert (trace.gradient_norm, trace.update_norm, trace.kept) == ((0.5,), (2.0,), (1,))
+
+
+def test_what_a_trace_of_the_difference_tells():
+    """Unlearning gradient (1/2, 0), retain gradient (1/4, −1/4): the step is 4 times (3/4, −1/4), and harms nothing."""
+    trace = traced("gradient_difference", 4, [[0, 0], [1, 1]])
+    assert (trace.gradient_norm, trace.agreeing, trace.kept) == ((0.5,), (0.5,), (1,))
+    assert trace.retain_norm == (pytest.approx(2**0.5 / 4),)
+    assert trace.update_norm == (pytest.approx(10**0.5),)
+    assert trace.harmful == (0,)
+
+
+@pytest.mark.parametrize(("weight", "update_norm", "harmful"), [(0.5, 1.0, 1), (2.0, 2.0, 0)])
+def test_what_harms_is_the_common_step(weight, update_norm, harmful):
+    """Unlearning gradient 1/2, retain gradient −1/2 at the same weight: their sum has the sign of the heavier."""
+    trace = traced("gradient_difference", 4, HALF_UP, retain_weight=weight)
+    assert (trace.gradient_norm, trace.agreeing) == ((0.5,), (0,))
+    assert (trace.update_norm, trace.harmful) == ((update_norm,), (harmful,))
 
 
 def test_vanished_gradients_are_counted():

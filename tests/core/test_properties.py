@@ -1,11 +1,13 @@
 """What must hold whatever the numbers are: bookkeeping, neutral settings, size and sign, zero gradients."""
 
+from functools import cache
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from short_runs import ADVERSARIES, FORGET, GRADIENTS, RETAIN, method, model_of, run
-from small_models import distance, identical, snapshot, token_batches
+from small_models import MODULES, distance, identical, snapshot, token_batches
 
 import mudman
 
@@ -79,12 +81,20 @@ def test_only_whole_parts_of_a_name_match():
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_neutral_settings_change_no_bit(nearly_neutral, gradient):
-    """Numbers that fp32 cannot tell from the neutral ones, though they switch the component on."""
-    changes = {**nearly_neutral, "adversary": {"gradient": gradient, **nearly_neutral.get("adversary", {})}}
-    plain, _ = run(method(adversary={"gradient": gradient}))
-    weights, _ = run(method(**changes))
-    assert identical(weights, plain)
+@pytest.mark.parametrize("family", MODULES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_neutral_settings_change_no_bit(nearly_neutral, gradient, family, dtype):
+    """Numbers that these types cannot tell from the neutral ones, though they switch the component on."""
+    adversary = {"gradient": gradient, **nearly_neutral.get("adversary", {})}
+    config = method(**{**nearly_neutral, "adversary": adversary, "target_modules": MODULES[family]})
+    weights, _ = run(config, model=model_of(family).to(dtype))
+    assert identical(weights, plain_weights(gradient, family, dtype))
+
+
+@cache
+def plain_weights(gradient: str, family: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    config = method(adversary={"gradient": gradient}, target_modules=MODULES[family])
+    return run(config, model=model_of(family).to(dtype))[0]
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)

@@ -104,6 +104,20 @@ def test_the_first_outer_step(scales, warm_up, expected):
     assert model.values() == close(*expected)
 
 
+@pytest.mark.parametrize(("tamper_scale", "harmful"), [(4.0, 1), (0.5, 0)])
+def test_a_trace_is_of_the_common_step(tamper_scale, harmful):
+    """Retain (0,1): g = (−1/2, 0). Forget (1,0), attacked down to w₁ = −ln 3, and (0,1): unlearning gradient (1/2, 0).
+
+    AdamW's first step is the rate against the sign of −1/2 + s/2.
+    """
+    forget, retain = [torch.tensor([(1, 0)]), torch.tensor([(0, 1)])], [torch.tensor([(0, 1)])]
+    settings = {"type": "tar", **BY_HAND, "tamper_scale": tamper_scale}
+    trace = mudman.unlearn(TwoWeights(0, 0), forget, retain, settings, 7, trace=True)[1].trace
+    assert (trace.gradient_norm, trace.retain_norm) == ((0.5,), (0.5,))
+    assert (trace.agreeing, trace.kept, trace.harmful) == ((0,), (1,), (harmful,))
+    assert trace.update_norm == (pytest.approx(0.1),)
+
+
 @pytest.mark.parametrize(
     ("steps", "every", "weighting", "expected"),
     [
