@@ -69,7 +69,7 @@ _HEAD = {
     "created_at": "2026-11-21T09:00:00Z",
     "started_at": "2026-11-21T09:00:02Z",
     "finished_at": None,
-    "links": {"self": _HERE, "best": f"{_HERE}/best", "trials": f"{_HERE}/trials"},
+    "links": {"self": _HERE, "best": f"{_HERE}/best", "trials": f"{_HERE}/trials", "comparison": None},
 }
 _LIVE = {"ordinal": 5, "attempt": 1, "phase": "unlearn", "passes": 60, "of": 150}
 STUDY = _HEAD | {

@@ -52,6 +52,8 @@ class Links(View):
     self: str
     best: str
     trials: str
+    comparison: str | None
+    """The comparison that the study is a variant of; null for one of its own."""
 
 
 class _Head(View):
@@ -200,7 +202,12 @@ def _head(study: Study) -> dict[str, Any]:
         **{name: getattr(study, name) for name in same},
         "state": State(study.state),
         "labels": study.spec.get("labels", {}),
-        "links": Links(self=here, best=f"{here}/best", trials=f"{here}/trials"),
+        "links": Links(
+            self=here,
+            best=f"{here}/best",
+            trials=f"{here}/trials",
+            comparison=f"/comparisons/{study.comparison_id}" if study.comparison_id else None,
+        ),
     }
 
 

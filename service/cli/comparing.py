@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.remote import AsJson, Changes, DryRun, Follow, Spec, Url, connect, document, overrides_of
+from service.cli.remote import AsJson, Changes, DryRun, Follow, Spec, Url, connect, document, named, overrides_of
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -26,7 +26,7 @@ class Form(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    for command in (compare, table):
+    for command in (compare, table, comparisons):
         app.command()(command)
 
 
@@ -74,20 +74,32 @@ def table(
         display.stdout().print(comparison_display.table(found))
 
 
-def resolve(client: "Client", reference: str) -> str:
-    """Id of the comparison with this id, or with this name where only one has it. Raises ``Refused``."""
-    from service.client import Refused
+def comparisons(
+    text: Annotated[str | None, typer.Option(help="Only comparisons whose name contains this.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """List comparisons, newest first."""
+    import itertools
 
-    try:
-        return client.comparison(reference)["id"]
-    except Refused as error:
-        if error.status != 404:
-            raise
-        named = [found["id"] for found in client.comparisons(text=reference) if found["name"] == reference]
-        if len(named) == 1:
-            return named[0]
-        error.problem["detail"] = f"there is no comparison {reference!r} at {client.url}"
-        raise
+    from service.cli import comparison_display, display
+
+    with connect(url) as client:
+        found = list(itertools.islice(client.comparisons(text=text, limit=min(limit, 100)), limit))
+    if as_json:
+        display.as_json(found)
+    elif found:
+        display.rows([comparison_display.listed(one) for one in found], as_json)
+    else:
+        display.stdout().print("no comparisons. Submit one: `mudman compare methods-small`", markup=False)
+
+
+def resolve(client: "Client", reference: str) -> str:
+    """Id of the comparison with this id, or with this name where only one has it. Raises ``Refused`` with close
+    names."""
+    listed = "`mudman comparisons` lists them."
+    return named("comparison", reference, client, client.comparison, client.comparisons, listed)["id"]
 
 
 def _follow(client: "Client", comparison_id: str, as_json: bool) -> int:

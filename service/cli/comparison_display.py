@@ -21,6 +21,17 @@ def submitted(comparison: Document, url: str) -> str:
     )
 
 
+def listed(comparison: Document) -> dict[str, Any]:
+    return {
+        "id": comparison["id"],
+        "name": comparison["name"],
+        "state": comparison["state"],
+        "studies": comparison["studies"],
+        "trials": f"{comparison['progress']['trials']}/{comparison['progress']['budget']}",
+        "created (UTC)": comparison["created_at"][:16].replace("T", " "),
+    }
+
+
 def dry_run(answer: Document) -> str:
     unused = [
         f"\n{name}: does not use {', '.join(v['unused'])}" for name, v in answer["variants"].items() if v["unused"]

@@ -7,6 +7,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from service.cli.remote import AsJson
+
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Options and --help belong to the program that is started."""
 
@@ -37,9 +39,6 @@ def _become(module: str, *arguments: str) -> NoReturn:
     """Replace this process: signals and exit code are then the program's own."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def presets(

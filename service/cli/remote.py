@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,12 @@ Url = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StudyRef = Annotated[str, typer.Argument(metavar="STUDY", help="Id of a study, or its name.", show_default=False)]
+AnyRef = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY|COMPARISON", help="Id or name; of a name that both have, the study.", show_default=False
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -95,17 +102,27 @@ def best(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
         display.best(found, client.best(found["id"]), as_json)
 
 
-def cancel(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
+def cancel(study: AnyRef, as_json: AsJson = False, url: Url = None) -> None:
     """Cancel a study, or all of a comparison. Running trials end within seconds; finished ones stay."""
     from service.cli import display
 
     with connect(url) as client:
-        if study.startswith("cp_"):
-            answer = client.cancel_comparison(study)
+        if (comparison := _comparison(client, study)) is not None:
+            answer = client.cancel_comparison(comparison)
             display.line(f"comparison {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
             return
         answer = client.cancel(resolve(client, study)["id"])
         display.line(f"study {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
+
+
+def _comparison(client: "Client", reference: str) -> str | None:
+    """Id of the comparison that is meant; None where it is no comparison, or a study has the name too."""
+    if reference.startswith("cp_"):
+        return reference
+    found = [one["id"] for one in client.comparisons(text=reference) if one["name"] == reference]
+    if len(found) != 1 or any(one["name"] == reference for one in client.studies(text=reference)):
+        return None
+    return found[0]
 
 
 def connect(url: str | None) -> "Client":
@@ -124,21 +141,36 @@ def connect(url: str | None) -> "Client":
 
 def resolve(client: "Client", reference: str) -> dict[str, Any]:
     """A study by id, or by name where only one has it. Raises ``Refused`` with close names."""
+    return named("study", reference, client, client.study, client.studies, "`mudman ls` lists them.")
+
+
+def named(
+    kind: str,
+    reference: str,
+    client: "Client",
+    get: Callable[[str], dict[str, Any]],
+    every: Callable[..., Iterable[dict[str, Any]]],
+    listed: str,
+) -> dict[str, Any]:
+    """What has this id, or this name where only one has it. Raises ``Refused`` with close names."""
     from service.client import Refused
 
     try:
-        return client.study(reference)
+        return get(reference)
     except Refused as error:
         if error.status != 404:
             raise
-        known = list(client.studies(limit=100))
-        named = [study for study in known if study["name"] == reference]
-        if len(named) == 1:
-            return client.study(named[0]["id"])
-        names = {study["name"]: study["id"] for study in known}
-        close = difflib.get_close_matches(reference, [*names, *names.values()], n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "`mudman ls` lists them."
-        error.problem["detail"] = f"there is no study {reference!r} at {client.url}. {hint}"
+        known = list(every(limit=100))
+        found = [one["id"] for one in known if one["name"] == reference]
+        if len(found) == 1:
+            return get(found[0])
+        if found:
+            hint = f"Several have this name: take one of {', '.join(found)}."
+        else:
+            names = {one["name"]: one["id"] for one in known}
+            close = difflib.get_close_matches(reference, [*names, *names.values()], n=3)
+            hint = f"Did you mean {' or '.join(close)}?" if close else listed
+        error.problem["detail"] = f"there is no {kind} {reference!r} at {client.url}. {hint}"
         raise
 
 

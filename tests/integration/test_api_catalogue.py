@@ -37,6 +37,7 @@ def test_presets_say_what_they_are(api):
 def test_a_preset_is_shown_by_alias_and_by_variant(api):
     assert api.get("/presets/table1").json()["name"] == "normalization-pythia-python"
     assert api.get("/presets/table1").json()["expected"]["none"] == "4.80 ± .14"
-    spec = api.get("/presets/ablations-smol-python:no_masking").json()["spec"]
-    assert spec["method"]["mask"] == "none"
-    assert "variants" not in spec
+    shown = api.get("/presets/ablations-smol-python:no_masking").json()
+    assert (shown["kind"], shown["variants"]) == ("study", [])
+    assert shown["spec"]["method"]["mask"] == "none"
+    assert "variants" not in shown["spec"]

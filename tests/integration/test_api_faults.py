@@ -133,6 +133,34 @@ def test_other_kinds_of_body_are_415(api, headers):
     assert "Send" in problem["detail"]
 
 
+FAMILY, QUICKSTART = "methods-small", presets.load("quickstart")
+HALF = "\ud800"
+"""Half of a surrogate pair: valid in JSON's escapes, and in no output."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer"),
+    [
+        ("/studies", {"preset": FAMILY, "overrides": {"variants": None}}, "/overrides/variants"),
+        ("/studies", {"preset": FAMILY, "overrides": {"variants": 3}}, "/overrides/variants"),
+        ("/studies", {"preset": FAMILY, "overrides": {"variants": []}}, "/overrides/variants"),
+        ("/comparisons", {"preset": FAMILY, "overrides": {"variants": None}}, "/overrides/variants"),
+        ("/comparisons", {"preset": "quickstart", "overrides": {"variants": {HALF: {}}}}, "/overrides/variants"),
+        ("/comparisons", QUICKSTART | {"variants": {HALF: {}}}, "/variants/\\ud800"),
+        ("/comparisons", QUICKSTART | {"variants": {HALF: 3}}, "/variants/\\ud800"),
+        ("/comparisons", QUICKSTART | {"variants": {"a": {HALF: 3}}}, "/variants/a"),
+        (
+            "/comparisons",
+            presets.load("quickstart") | {"variants": {"a": {f"name.{HALF}": 3}}},
+            "/variants/a/name.\\ud800",
+        ),
+    ],
+)
+def test_variants_of_no_form_whatever(api, path, body, pointer):
+    problem = assert_problem(api.post(path, content=json.dumps(body), headers=JSON), 422, "invalid-spec")
+    assert pointer in {error["pointer"] for error in problem["errors"]}
+
+
 def test_names_that_lead_nowhere_are_refused_at_the_door(api):
     overrides = {"name": "nowhere", "model.id": "tiny-lama", "retain": {"corpus": "wikipedia"}}
     answer = api.post("/studies?dry_run=1", json={"preset": "quickstart", "overrides": overrides})

@@ -37,7 +37,8 @@ def mudman(address, capsys):
 
     def run(*arguments: str) -> tuple[int, str]:
         code = _run([*arguments, "--url", address])
-        return code, capsys.readouterr().out
+        printed = capsys.readouterr()
+        return code, printed.out or printed.err
 
     return run
 
@@ -62,13 +63,30 @@ def test_from_a_file_to_its_table(mudman, database, tmp_path):
     assert mudman("table", made["id"], "--format", "markdown")[1].count("\n| ") >= 4
     rows = list(csv.DictReader(io.StringIO(mudman("table", made["id"], "--format", "csv")[1])))
     assert [row["variant"] for row in rows] == ["sign", "no_mask", "baseline"]
-    assert mudman("table", made["id"], "--reference", "nope")[0] == 2
-    assert mudman("table", "unknown")[0] == 2
+    code, said = mudman("table", made["id"], "--reference", "no_mas")
+    assert (code, "did you mean no_mask?" in said) == (2, True)
+    code, said = mudman("table", "mask")
+    assert (code, "Did you mean masks?" in said) == (2, True)
+    code, said = mudman("table", "unknown")
+    assert (code, "`mudman comparisons` lists them" in said) == (2, True)
 
     assert "masks/sign" in mudman("ls")[1]
-    code, said = mudman("cancel", made["id"])
+    assert made["id"] in mudman("comparisons")[1]
+    [listed] = json.loads(mudman("comparisons", "--text", "mask", "--json")[1])
+    assert (listed["id"], listed["progress"]["budget"]) == (made["id"], 5)
+    code, said = mudman("cancel", "masks")
     assert (code, f"({made['id']}) is cancelled" in said) == (0, True)
     assert mudman("cancel", made["id"])[0] == 2
+
+
+def test_of_a_name_that_both_have_the_study_is_cancelled(mudman, tmp_path):
+    file = tmp_path / "both.yaml"
+    YAML().dump(presets.load("quickstart") | {"name": "both", "variants": {"sign": {}}}, file)
+    compared = json.loads(mudman("compare", str(file), "--json")[1])
+    study = json.loads(mudman("submit", "quickstart", "--set", "name=both", "--json")[1])
+    code, said = mudman("cancel", "both")
+    assert (code, f"study both ({study['id']}) is cancelled" in said) == (0, True)
+    assert mudman("cancel", compared["id"])[0] == 0
 
 
 def test_one_variant_of_a_preset(mudman):

@@ -84,6 +84,7 @@ def test_the_state_of_a_whole(states: str, expected: str):
 
 def test_errors_survive_pickling():
     taken = comparisons.ComparisonNameTaken("There is one.", "/comparisons/cp_1", {"a": {"existing": 1, "given": 2}})
-    for error in (taken, comparisons.UnknownComparison("cp_1")):
+    finished = comparisons.ComparisonFinished("cp_1", State.CANCELLED)
+    for error in (taken, finished, comparisons.UnknownComparison("cp_1")):
         again = pickle.loads(pickle.dumps(error))
         assert (str(again), vars(again)) == (str(error), vars(error))

@@ -64,10 +64,15 @@ def test_studies_outlive_the_comparisons_that_older_versions_do_not_know(url, co
     migrations.downgrade(connection, "0002")
     left = connection.execute(text("select name from mudman.study order by name")).scalars().all()
     assert left == ["quickstart/baseline", "quickstart/sign"]
-    connection.rollback()
+    # A key that an older version stored.
+    query = "select owner, 'older', spec_hash, id from mudman.study where name = 'quickstart/sign'"
+    connection.execute(text(f"insert into mudman.idempotency_key (owner, key, request_hash, study_id) {query}"))
+    connection.commit()
     migrations.upgrade(connection)
     kept = connection.execute(text("select count(*) from mudman.study where comparison_id is null")).scalar_one()
     assert kept == 2
+    query = "select key, name from mudman.idempotency_key join mudman.study on study.id = study_id"
+    assert connection.execute(text(query)).all() == [("older", "quickstart/sign")]
 
 
 def test_several_at_once_and_again(url):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from cases import Case
 from sqlalchemy import func, select
 
 from mudman.specs import StudySpec, parse
@@ -231,6 +232,20 @@ def site(new_database: Callable[..., Database], ray_head: RayHead, tmp_path: Pat
     site = Site(database, inherited | ray_head.environment | own, tmp_path)
     yield site
     site.end()
+
+
+@pytest.fixture
+def case(new_database, make_spec):
+    made = []
+
+    def make(**changes) -> Case:
+        made.append(Case(new_database(), make_spec(**changes)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for storage in one.storages:
+            storage.engine.dispose()
 
 
 @pytest.fixture

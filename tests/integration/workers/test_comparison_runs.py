@@ -12,8 +12,8 @@ from service.store.states import State
 
 
 def compare(site, make_spec, variants: dict) -> dict[str, str]:
-    """Study ids by variant. Trials of half a second, four of each variant, the last two of which learn."""
-    base = make_spec(name="compared", trials=4, seconds=0.5, outcome="mixed", startup_trials=2)
+    """Study ids by variant. Trials of two seconds, four of each variant, the last two of which learn."""
+    base = make_spec(name="compared", trials=4, seconds=2.0, outcome="mixed", startup_trials=2)
     document = base.model_dump(mode="json", exclude_unset=True) | {"variants": variants}
     with site.database.begin() as session:
         made = comparisons.create(session, parse_comparison(document)).comparison
@@ -40,12 +40,8 @@ def test_all_variants_finish_whatever_becomes_of_one(site, make_spec):
     site.change_state(ids["cancelled"], State.CANCELLED)
     site.until("its trial has ended", lambda: all(row.outcome for row in site.trials(ids["cancelled"])), 10)
 
-    def each_finished_one():
-        finished = [site.finished(study_id) for study_id in going_on]
-        return finished if all(finished) else None
-
-    assert max(site.until("each has finished a trial", each_finished_one)) <= 2, "the studies take turns"
-    os.kill(site.runner_of(going_on[0]), signal.SIGKILL)
+    site.until("each has finished a trial", lambda: all(map(site.finished, going_on)))
+    os.kill(site.until("the runner is found", lambda: site.runner_of(going_on[0])), signal.SIGKILL)
     for study_id in [*going_on, ids["baseline"]]:
         site.until_state(study_id, "completed")
         assert_undisturbed(site, study_id)
@@ -54,11 +50,14 @@ def test_all_variants_finish_whatever_becomes_of_one(site, make_spec):
     assert {row.outcome for row in site.trials(ids["cancelled"])} == {"cancelled"}
     assert site.group(going_on[0]).epoch == 2
 
+    counting = {study_id: [row for row in site.trials(study_id) if row.outcome in COUNTS] for study_id in going_on}
+    each_had_one = max(min(row.finished_at for row in rows) for rows in counting.values())
+    for rows in counting.values():
+        assert sum(row.finished_at <= each_had_one for row in rows) <= 2, "the studies take turns"
     workers: dict[tuple[int, int], set[str]] = {}
-    for study_id in going_on:
-        for row in site.trials(study_id):
-            if row.outcome in COUNTS and row.worker:
-                workers.setdefault((row.epoch, row.worker["pid"]), set()).add(study_id)
+    for study_id, rows in counting.items():
+        for row in rows:
+            workers.setdefault((row.epoch, row.worker["pid"]), set()).add(study_id)
     assert any(len(served) > 1 for served in workers.values()), "a worker serves several studies, its model loaded"
     assert all(sum(epoch == each for epoch, _ in workers) <= 2 for each in (1, 2)), "two places, two workers"
     assert_table(site, going_on[0])

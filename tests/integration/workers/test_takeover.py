@@ -1,76 +1,13 @@
-"""What a runner finds when it takes a study over, whatever line the one before died at; and its ledger. No Ray here."""
-
-import time
+"""What a runner finds when it takes a study over, whatever line the one before died at. No Ray here."""
 
 import pytest
-from sqlalchemy import func, select, text, update
+from cases import result_of
 
-from mudman.results import Decision, Outcome, TrialResult
-from mudman.simulation import simulate
 from service.store import attempts, leases, studies
 from service.store.attempts import Ending
 from service.store.leases import LeaseLost
-from service.store.search import Search, open_storage, running_in_optuna
+from service.store.search import Search
 from service.store.states import State
-from service.store.tables import Group, Study, Trial
-from workers.desk import Desk
-from workers.ledger import Ledger
-from workers.orders import Word
-from workers.study import StudyInHand
-
-
-class Case:
-    """One running study, and as many runners in turn as a test needs."""
-
-    def __init__(self, database, spec):
-        self.database, self.storages = database, []
-        with database.begin() as session:
-            self.id = studies.create(session, spec).study.id
-            studies.change_state(session, self.id, State.PREPARING, event="preparing")
-            studies.change_state(session, self.id, State.RUNNING, event="running")
-
-    def take_over(self) -> StudyInHand:
-        with self.database.begin() as session:
-            session.execute(update(Group).values(expires_at=func.now() - text("interval '1 second'")))
-        with self.database.begin() as session:
-            self.lease = leases.claim(session, "one", 60)
-        self.storages.append(open_storage(self.database.url, self.lease))
-        return StudyInHand(self.database, self.storages[-1], self.lease, self.id)
-
-    def rows(self) -> list[tuple]:
-        with self.database.begin() as session:
-            query = select(Trial).where(Trial.study_id == self.id).order_by(Trial.ordinal, Trial.attempt)
-            return [(row.ordinal, row.attempt, row.outcome, row.told) for row in session.scalars(query)]
-
-    def running_in_optuna(self) -> list[int]:
-        with self.database.begin() as session:
-            return running_in_optuna(session, self.id)
-
-    def state(self) -> str:
-        with self.database.begin() as session:
-            return session.get_one(Study, self.id).state
-
-    def change_state(self, state: State) -> None:
-        with self.database.begin() as session:
-            studies.change_state(session, self.id, state, event=str(state))
-
-
-@pytest.fixture
-def case(new_database, make_spec):
-    made = []
-
-    def make(**changes) -> Case:
-        made.append(Case(new_database(), make_spec(**changes)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        for storage in one.storages:
-            storage.engine.dispose()
-
-
-def result_of(study: StudyInHand, attempt) -> TrialResult:
-    return simulate(study.spec, attempt.hyperparameters, lambda progress: Decision.CONTINUE)
 
 
 def test_died_after_the_row_and_before_optuna_was_told(case):
@@ -157,86 +94,3 @@ def test_the_one_before_is_refused_everywhere(case):
         with pytest.raises(LeaseLost):
             write()
     assert one.rows() == [(0, 1, "lost", True)]
-
-
-# ------------------------------------------------------------------------------------------------------- the ledger
-
-
-def ledger_of(one: Case, study: StudyInHand, max_live: int | None = None) -> tuple[Ledger, Desk]:
-    desk = Desk()
-    return Ledger(one.database, one.lease, desk, {one.id: study}, lambda: max_live), desk
-
-
-def taken(desk: Desk) -> list[str]:
-    """Everything that lies ready, taken as Tune would; Tune's names of the trials."""
-    names = []
-    while desk.take(name := f"trial {time.monotonic_ns()}", 0):
-        names.append(name)
-    return names
-
-
-@pytest.mark.parametrize(("max_live", "places"), [(None, 3), (2, 2), (0, 0)])
-def test_no_more_trials_than_places(case, max_live, places):
-    one = case(max_concurrent=3)
-    ledger, desk = ledger_of(one, one.take_over(), max_live)
-    for _ in range(3):
-        ledger._turn()
-    assert len(taken(desk)) == len(one.rows()) == places
-
-
-def test_the_next_is_asked_when_the_one_before_is_told(case):
-    one = case(max_concurrent=1, trials=2)
-    study = one.take_over()
-    ledger, desk = ledger_of(one, study)
-    ledger._turn()
-    [name] = taken(desk)
-    ledger._turn()
-    assert taken(desk) == []
-    valid = TrialResult(outcome=Outcome.VALID, value=3.0).model_dump(mode="json")
-    desk.hear(name, Word(worker={}, result=valid))
-    ledger._turn()
-    assert one.rows() == [(0, 1, "valid", True), (1, 1, None, False)]
-    [name] = taken(desk)
-    desk.hear(name, Word(worker={}, result=valid))
-    ledger._turn()
-    assert desk.halted
-    assert one.state() == "completed"
-    assert len(one.rows()) == 2
-
-
-def test_progress_and_place_of_a_running_trial_are_stored(case):
-    one = case()
-    ledger, desk = ledger_of(one, one.take_over())
-    ledger._turn()
-    [name] = taken(desk)
-    desk.hear(name, Word(worker={"pid": 7, "device": "cpu"}, progress={"phase": "unlearn", "passes": 5, "of": 50}))
-    ledger._turn()
-    with one.database.begin() as session:
-        row = session.scalars(select(Trial)).one()
-    assert (row.worker, row.progress["passes"]) == ({"pid": 7, "device": "cpu"}, 5)
-
-
-@pytest.mark.parametrize("state", [State.CANCELLED, State.PAUSED])
-def test_a_study_that_was_cancelled_or_paused_is_followed(case, state):
-    one = case(max_concurrent=2)
-    ledger, desk = ledger_of(one, one.take_over())
-    ledger.start()
-    while len(one.rows()) < 2:
-        time.sleep(0.02)
-    one.change_state(state)
-    deadline = time.monotonic() + 10
-    while not desk.halted and time.monotonic() < deadline:
-        time.sleep(0.02)
-    ledger.finish(10)
-    assert {outcome for _, _, outcome, _ in one.rows()} == {"cancelled"}
-    assert one.running_in_optuna() == []
-
-
-def test_a_ledger_that_lost_the_lease_ends_the_runner(case):
-    one = case()
-    ledger, desk = ledger_of(one, one.take_over())
-    one.take_over()
-    ledger.start()
-    with pytest.raises(LeaseLost):
-        ledger.finish(10)
-    assert desk.halted

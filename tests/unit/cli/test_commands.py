@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mudman import presets
+from mudman.documents import read_yaml
+from mudman.specs import parse
+from mudman.specs.comparison import parse_comparison
+from service.cli import _run
 from workers.embedded.instance import free_port
 
 MUDMAN = str(Path(sys.executable).with_name("mudman"))
@@ -36,7 +41,8 @@ def mudman(tmp_path: Path):
 def test_help_names_every_command(mudman):
     done = mudman("--help")
     assert done.returncode == 0
-    known = ["up", "demo", "submit", "ls", "watch", "best", "cancel", "trial", "config", "presets", "compare", "table"]
+    known = ["up", "demo", "submit", "ls", "watch", "best", "cancel", "trial", "config", "presets"]
+    known += ["compare", "table", "comparisons"]
     for command in known:
         assert f"  {command} " in done.stdout
 
@@ -139,3 +145,11 @@ def test_presets(mudman):
     compared = next(row["name"] for row in json.loads(mudman("presets", "--json").stdout) if row["compares"])
     assert "variants:" in mudman("presets", compared).stdout
     assert mudman("presets", "nope").returncode == 2
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_printed_preset_can_be_posted(name, capsys):
+    assert _run(["presets", name]) == 0
+    document = read_yaml(capsys.readouterr().out)
+    meant = parse_comparison(document) if presets.about(name).kind == "comparison" else parse(document)
+    assert meant.name == name

@@ -69,6 +69,19 @@ def test_a_base_may_lack_what_every_variant_gives():
     assert faults(base | {"variants": {"sign": {"method": BASE["method"]}, "bare": {}}}) == {"method": "/method"}
 
 
+def test_what_only_the_baseline_lacks():
+    base = {key: value for key, value in BASE.items() if key != "model"}
+    document = base | {"variants": {"one": {"model": {"id": "tiny-llama"}}}}
+    with pytest.raises(SpecError) as refused:
+        parse_comparison(document)
+    [fault] = refused.value.faults
+    assert (fault.path, fault.remedy) == ("model", "add this field, or set baseline: false")
+    assert parse_comparison(document | {"baseline": False}).baseline is None
+    with pytest.raises(SpecError) as refused:
+        parse_comparison(base | {"variants": {"one": {}}})
+    assert [fault.remedy for fault in refused.value.faults] == ["add this field"]
+
+
 @pytest.mark.parametrize(
     ("variants", "paths"),
     [

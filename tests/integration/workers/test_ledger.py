@@ -1,0 +1,173 @@
+"""The ledger: what it asks for, what it stores, when it ends the runner. No Ray here."""
+
+import time
+
+import pytest
+from cases import Case, result_of
+from sqlalchemy import select
+
+from mudman.results import Outcome, TrialResult
+from service.store import attempts, leases, studies
+from service.store.leases import LeaseLost
+from service.store.states import State
+from service.store.tables import Trial
+from workers.desk import Desk
+from workers.ledger import AHEAD, Ledger
+from workers.orders import Word
+from workers.study import StudyInHand
+
+
+def ledger_of(one: Case, study: StudyInHand, max_live: int | None = None) -> tuple[Ledger, Desk]:
+    desk = Desk()
+    return Ledger(one.database, one.lease, desk, {one.id: study}, lambda: max_live), desk
+
+
+def taken(desk: Desk) -> list[str]:
+    """Everything that lies ready, taken as Tune would; Tune's names of the trials."""
+    names = []
+    while desk.take(name := f"trial {time.monotonic_ns()}", 0):
+        names.append(name)
+    return names
+
+
+@pytest.mark.parametrize(("max_live", "places"), [(None, 3), (2, 2), (0, 0)])
+def test_no_more_trials_than_places(case, max_live, places):
+    one = case(max_concurrent=3)
+    ledger, desk = ledger_of(one, one.take_over(), max_live)
+    names = []
+    for _ in range(4):
+        ledger._turn()
+        names += taken(desk)
+    assert len(names) == len(one.rows()) == places
+
+
+def test_a_group_asks_a_little_ahead_and_its_studies_take_turns(case, make_spec):
+    """What waits is sampled without the results of what runs, and is lost with the runner: so it is little."""
+    one = case(max_concurrent=3)
+    other = one.another(make_spec(name="other", max_concurrent=3))
+    hands = {one.id: one.take_over(), other: one.in_hand(other)}
+    desk = Desk()
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    begun = []
+    for _ in range(3):
+        ledger._turn()
+        ledger._turn()
+        assert desk.waiting == AHEAD == 2
+        begun += [desk.take(f"trial {len(begun) + n}", 0).study_id for n in range(2)]
+        assert begun.count(one.id) == begun.count(other)
+    ledger._turn()
+    assert desk.waiting == 0, "as many as each study allows at once"
+
+
+def test_a_study_that_was_queued_later_is_left_to_the_next_runner_soon(case, make_spec, monkeypatch):
+    monkeypatch.setattr("workers.ledger.LOOK", 0)
+    one = case(trials=8)
+    ledger, desk = ledger_of(one, one.take_over())
+    ledger._turn()
+    [name] = taken(desk)
+    later = one.another(make_spec(name="later"), queued=True)
+    ledger._turn()
+    assert not desk.halted
+    valid = TrialResult(outcome=Outcome.VALID, value=3.0).model_dump(mode="json")
+    desk.hear(name, Word(worker={}, result=valid))
+    ledger._turn()
+    ledger._turn()
+    assert desk.halted
+    assert one.rows() == [(0, 1, "valid", True)], "nothing was cut off, and nothing begun"
+    assert one.state() == "running"
+    with one.database.begin() as session:
+        assert set(leases.to_take_over(session, one.lease.group_id)) == {one.id, later}
+
+
+def test_a_runner_takes_in_hand_what_is_left_to_do(case, make_spec):
+    one = case()
+    settled, unsettled = (one.another(make_spec(name=name)) for name in ("settled", "unsettled"))
+    one.take_over()
+    for study_id in (settled, unsettled):
+        hand = one.in_hand(study_id)
+        attempt = hand.next()
+        if study_id == settled:
+            hand.settle(attempt, result_of(hand, attempt))
+        with one.database.begin() as session:
+            studies.change_state(session, study_id, State.CANCELLED, event="cancelled")
+    with one.database.begin() as session:
+        assert set(leases.to_take_over(session, one.lease.group_id)) == {one.id, unsettled}
+
+
+def test_a_trial_starts_with_its_first_word(case):
+    """Not when it was put in line."""
+    one = case()
+    study = one.take_over()
+    attempt = study.next()
+
+    def started():
+        with one.database.begin() as session:
+            return session.scalars(select(Trial.started_at)).one()
+
+    def say(passes: int) -> None:
+        with one.database.begin() as session:
+            attempts.progress(session, one.lease, one.id, 0, attempt.attempt, {"passes": passes}, {"pid": 1})
+
+    offered = started()
+    say(1)
+    began = started()
+    say(2)
+    assert offered < began == started()
+
+
+def test_the_next_is_asked_when_the_one_before_is_told(case):
+    one = case(max_concurrent=1, trials=2)
+    study = one.take_over()
+    ledger, desk = ledger_of(one, study)
+    ledger._turn()
+    [name] = taken(desk)
+    ledger._turn()
+    assert taken(desk) == []
+    valid = TrialResult(outcome=Outcome.VALID, value=3.0).model_dump(mode="json")
+    desk.hear(name, Word(worker={}, result=valid))
+    ledger._turn()
+    assert one.rows() == [(0, 1, "valid", True), (1, 1, None, False)]
+    [name] = taken(desk)
+    desk.hear(name, Word(worker={}, result=valid))
+    ledger._turn()
+    assert desk.halted
+    assert one.state() == "completed"
+    assert len(one.rows()) == 2
+
+
+def test_progress_and_place_of_a_running_trial_are_stored(case):
+    one = case()
+    ledger, desk = ledger_of(one, one.take_over())
+    ledger._turn()
+    [name] = taken(desk)
+    desk.hear(name, Word(worker={"pid": 7, "device": "cpu"}, progress={"phase": "unlearn", "passes": 5, "of": 50}))
+    ledger._turn()
+    with one.database.begin() as session:
+        row = session.scalars(select(Trial)).one()
+    assert (row.worker, row.progress["passes"]) == ({"pid": 7, "device": "cpu"}, 5)
+
+
+@pytest.mark.parametrize("state", [State.CANCELLED, State.PAUSED])
+def test_a_study_that_was_cancelled_or_paused_is_followed(case, state):
+    one = case(max_concurrent=2)
+    ledger, desk = ledger_of(one, one.take_over())
+    ledger.start()
+    while len(one.rows()) < 2:
+        time.sleep(0.02)
+    one.change_state(state)
+    deadline = time.monotonic() + 10
+    while not desk.halted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ledger.finish(10)
+    assert {outcome for _, _, outcome, _ in one.rows()} == {"cancelled"}
+    assert one.running_in_optuna() == []
+
+
+def test_a_ledger_that_lost_the_lease_ends_the_runner(case):
+    one = case()
+    ledger, desk = ledger_of(one, one.take_over())
+    one.take_over()
+    ledger.start()
+    with pytest.raises(LeaseLost):
+        ledger.finish(10)
+    assert desk.halted
