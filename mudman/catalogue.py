@@ -200,7 +200,7 @@ def document() -> str:
         "Written by `python -m mudman.catalogue`; do not edit. Sections, figures and findings are those of arXiv "
         "2506.12484 unless said; *found* quotes it, and is no result of this project. A pass is one forward or one "
         "backward over one batch. P is the memory of the intervened weights. Every number of a method takes a value or "
-        "a range `{low, high, log, int}` to search.",
+        "a range `{low, high, log, int}` to search; whole counts (steps, loops) take a value only.",
     ]
     for kind, found in entries().items():
         parts.append(f"## {TITLES[kind]}")
