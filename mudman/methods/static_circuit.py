@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from mudman.components import accumulate_, global_norm, mask_disruption_, scale_to
-from mudman.faults import SpecError
 from mudman.losses import cross_entropy, needs_hidden_states, unlearning_loss
 from mudman.methods.base import Losses, Unlearning
 from mudman.passes import Passes
@@ -29,13 +28,6 @@ class StaticCircuit(Unlearning):
     STATE = ("loop", "zero_norms", "circuits", "retain_average")
 
     def __init__(self, model: nn.Module, spec: StaticCircuitSpec, passes: Passes, trace: Trace | None = None):
-        """Raises ``SpecError`` where the loops that locate are fewer than the circuits."""
-        if spec.locate_loops < len(spec.circuits):
-            raise SpecError.at(
-                "method.locate_loops",
-                f"{spec.locate_loops} cannot locate {len(spec.circuits)} circuits: each needs a loop at least",
-                f"give a number from {len(spec.circuits)} on",
-            )
         super().__init__(model, spec, passes, trace)
         self.circuits = [torch.zeros_like(w, dtype=torch.float32) for _ in spec.circuits for w in self.base]
         """The circuits' sums one after the other; when all is located, the mix of them alone."""

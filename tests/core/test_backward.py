@@ -68,7 +68,7 @@ def test_no_tweak():
         # W₁ x = (2, 6) and W₂ W₁ x = (14, 6) have the signs of their gradients: descent shrinks them all
         ({"type": "shrink_activations"}, {}),
         ({"type": "fading", "factor": 0.5}, {"h": [16, 14]}),  # r + (26, 20) / 2: the residual path is whole
-        ({"type": "fading", "factor": 0.5, "mlp": False}, {}),
+        ({"type": "fading", "factor": 0.5, "mlp": False, "attention": True}, {}),
     ],
     ids=str,
 )

@@ -91,10 +91,10 @@ def test_a_circuit_that_vanishes_moves_nothing():
 
 def test_more_circuits_than_loops_to_locate_them():
     circuits = [{"loss": "neg_cross_entropy"}] * 3
-    with pytest.raises(SpecError, match="2 cannot locate 3 circuits") as caught:
+    with pytest.raises(SpecError, match="2 loops cannot locate 3 circuits") as caught:
         run(TwoWeights(0, 0), [[[0, 1]]], [[[0, 1]]], 3, circuits=circuits, locate_loops=2, unlearning_rate=1.0)
     (fault,) = caught.value.faults
-    assert (fault.path, fault.remedy) == ("method.locate_loops", "give a number from 3 on")
+    assert (fault.path, fault.remedy) == ("method.locate_loops", "give at least one loop for each")
 
 
 @pytest.mark.parametrize("family", ["llama", "neox"])

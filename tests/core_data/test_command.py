@@ -89,7 +89,7 @@ def test_a_trial_that_ends_otherwise_exits_with_1(rate, outcome, spec, capsys):
     ("arguments", "words"),
     [
         (["missing.yaml"], "there is no file missing.yaml"),
-        (["no-such-preset"], "there is no preset 'no-such-preset'. Remedy: one of quickstart"),
+        (["no-such-preset"], "there is no preset 'no-such-preset'. Remedy: `mudman presets` lists them"),
         (["bad.yaml"], "is not valid YAML at line 2"),
         (["bad.json"], "is not valid JSON at line 2"),
         (["latin.yaml"], "latin.yaml cannot be read"),
