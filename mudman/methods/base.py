@@ -1,5 +1,6 @@
 """What the engine asks of every method."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ Losses = tuple[Tensor | None, Tensor | None]
 """Cross-entropies of a loop's forget and retain batch, detached; None where the loop had no such batch."""
 
 
-class Unlearning:
+class Unlearning(ABC):
     """State of one unlearning run on the weights of some modules.
 
     ``step`` is one loop. It makes its passes through ``passes``, which may raise to end the run: the model then has
@@ -38,11 +39,11 @@ class Unlearning:
         self.zero_norms = torch.zeros((), dtype=torch.long, device=self.base[0].device)
         """Loops whose unlearning gradient vanished."""
 
+    @abstractmethod
     def step(self, forget: Iterator[Tensor], retain: Iterator[Tensor], paused: bool = False) -> Losses:
         """One loop on the next token batches [batch, length]. ``paused``: retaining alone goes on."""
-        raise NotImplementedError
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most methods have nothing left to do
         """After the last loop, before the model is measured."""
 
     def state(self) -> dict[str, Any]:

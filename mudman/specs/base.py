@@ -1,6 +1,7 @@
 """What every part of the vocabulary is made of: frozen models, names, seeds, and numbers that may be ranges."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -100,15 +101,15 @@ class _Shorthand(BeforeValidator):
 SHORTHAND = _Shorthand(lambda value: {"type": value} if isinstance(value, str) else value)
 
 
-class Method(Model):
+class Method(Model, ABC):
     """What every method's spec tells the engine, the data and the search."""
 
     retains: ClassVar[bool] = True
     """Whether every loop has a step on a retain batch: only then can unlearning pause while retaining goes on."""
 
+    @abstractmethod
     def passes_per_loop(self) -> int:
         """Passes one loop books."""
-        raise NotImplementedError
 
     def forget_batches_per_loop(self) -> int:
         return 1
