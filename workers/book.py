@@ -22,13 +22,11 @@ class Attempt:
     ordinal: int
     attempt: int
     hyperparameters: dict[str, float] = field(hash=False)
-    optuna_id: int | None = None
-    """None until Optuna's row is written."""
     opened: tuple[int, ...] | None = None
     """Of a first attempt: the ordinals that were open when it was sampled."""
 
     def again(self) -> "Attempt":
-        return replace(self, attempt=self.attempt + 1, optuna_id=None, opened=None)
+        return replace(self, attempt=self.attempt + 1, opened=None)
 
     def __str__(self) -> str:
         return f"{self.study_id} trial {self.ordinal} attempt {self.attempt}"
@@ -55,7 +53,7 @@ class Book:
         for row in history:
             # A later attempt of an ordinal stands for what was to be started again.
             book.again = deque(attempt for attempt in book.again if attempt.ordinal != row.ordinal)
-            attempt = Attempt(study_id, row.ordinal, row.attempt, row.hyperparameters, row.optuna_id)
+            attempt = Attempt(study_id, row.ordinal, row.attempt, row.hyperparameters)
             book.start(attempt)
             if row.ending is not None:
                 book.end(attempt, row.ending.outcome, earlier=row.earlier)

@@ -25,7 +25,7 @@ from service.store import events, leases, studies
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Claim
 from service.store.settings import Settings
-from service.store.states import FINISHED, RefusedTransition, State
+from service.store.states import FINISHED, Action, RefusedTransition, State
 from service.store.tables import Event, Study
 from workers import lifeline, problems
 from workers.database_url import handed_over
@@ -151,9 +151,9 @@ class Dispatcher:
 
 def _fail(session: Session, study: Study, problem: dict[str, Any]) -> None:
     if study.state == State.QUEUED:
-        studies.change_state(session, study.id, State.PREPARING, event="preparing")
+        studies.change_state(session, study.id, Action.PREPARE)
     data = {"reason": problem["detail"]}
-    studies.change_state(session, study.id, State.FAILED, event="failed", data=data, problem=problem)
+    studies.change_state(session, study.id, Action.FAIL, data=data, problem=problem)
 
 
 def _unfinished(session: Session, group_id: str) -> list[Study]:

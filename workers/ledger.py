@@ -16,7 +16,7 @@ from mudman.results import TrialResult
 from service.store import attempts, leases, studies
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Lease
-from service.store.states import RefusedTransition, State
+from service.store.states import Action, RefusedTransition, State
 from service.store.tables import Study
 from workers.book import Attempt
 from workers.desk import Desk
@@ -120,20 +120,19 @@ class Ledger(threading.Thread):
     def _judge(self, study: StudyInHand) -> None:
         book = study.book
         if book.complete and not book.open:
-            study.close_orphans()
-            self._conclude(study, State.COMPLETED, "completed", {"trials": book.counted})
+            self._conclude(study, Action.COMPLETE, {"trials": book.counted})
         elif book.hopeless:
             problem = too_much_waste(study.spec, book.wasted)
-            self._conclude(study, State.FAILED, "failed", {"reason": problem["detail"]}, problem)
+            self._conclude(study, Action.FAIL, {"reason": problem["detail"]}, problem)
 
-    def _conclude(self, study: StudyInHand, state: State, event: str, data: dict, problem: dict | None = None) -> None:
+    def _conclude(self, study: StudyInHand, action: Action, data: dict, problem: dict | None = None) -> None:
         try:
             with self._database.begin() as session:
                 leases.guard(session, self._lease)
-                studies.change_state(session, study.id, state, event=event, data=data, problem=problem)
+                studies.change_state(session, study.id, action, data=data, problem=problem)
         except RefusedTransition as refusal:
             log.info("%s", refusal)  # somebody was faster: cancelled, for example
-        log.info("study %s: %s", study.id, state)
+        log.info("study %s: %s", study.id, action)
         self._dismiss(study.id)
 
     def _dismiss(self, study_id: str) -> None:

@@ -14,7 +14,7 @@ from mudman.results import Fault
 from service.store import leases, studies
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Lease
-from service.store.states import RefusedTransition, State
+from service.store.states import Action, RefusedTransition, State
 from service.store.tables import Study
 from workers import cluster, problems
 from workers.desk import Desk
@@ -51,7 +51,7 @@ def prepare(
 
 def _begin(database: Database, lease: Lease, study: StudyInHand) -> bool:
     """False if the study was cancelled in the meantime."""
-    return study.state is State.PREPARING or _change(database, lease, study.id, State.PREPARING, "preparing")
+    return study.state is State.PREPARING or _change(database, lease, study.id, Action.PREPARE)
 
 
 def _await_room(database: Database, desk: Desk, group: list[StudyInHand], grace: float) -> SpecError | None:
@@ -117,9 +117,9 @@ def _conclude(database: Database, lease: Lease, study: StudyInHand, answer: dict
     if "preparation" not in answer:
         problem = problems.unfit_spec(answer["spec_error"]) if "spec_error" in answer else None
         problem = problem or problems.preparation_failed(answer["fault"])
-        _change(database, lease, study.id, State.FAILED, "failed", problem=problem)
+        _change(database, lease, study.id, Action.FAIL, problem=problem)
         return False
-    if not _change(database, lease, study.id, State.RUNNING, "running", preparation=answer["preparation"]):
+    if not _change(database, lease, study.id, Action.RUN, preparation=answer["preparation"]):
         return False
     study.pin(answer["preparation"])
     return True
@@ -129,8 +129,7 @@ def _change(
     database: Database,
     lease: Lease,
     study_id: str,
-    state: State,
-    event: str,
+    action: Action,
     *,
     problem: dict[str, Any] | None = None,
     preparation: dict[str, Any] | None = None,
@@ -140,11 +139,11 @@ def _change(
         with database.begin() as session:
             leases.guard(session, lease)
             data = {"reason": problem["detail"]} if problem else None
-            study = studies.change_state(session, study_id, state, event=event, data=data, problem=problem)
+            study = studies.change_state(session, study_id, action, data=data, problem=problem)
             if preparation is not None:
                 study.preparation = preparation
     except RefusedTransition as refusal:
         log.info("%s", refusal)
         return False
-    log.info("study %s: %s%s", study_id, state, f": {problem['detail']}" if problem else "")
+    log.info("study %s: %s%s", study_id, action, f": {problem['detail']}" if problem else "")
     return True

@@ -13,7 +13,6 @@ from sqlalchemy import select
 from service.store import events, leases
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Lease, LeaseLost
-from service.store.search import open_storage
 from service.store.settings import Settings
 from service.store.states import FINISHED, State
 from service.store.tables import Study
@@ -54,10 +53,9 @@ def main(argv: list[str]) -> int:
 
 
 def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keeper: LeaseKeeper) -> None:
-    storage = open_storage(database.url, lease)
     with database.begin() as session:
         study_ids = leases.to_take_over(session, lease.group_id)
-    studies = [StudyInHand(database, storage, lease, study_id) for study_id in study_ids]
+    studies = [StudyInHand(database, lease, study_id) for study_id in study_ids]
     unfinished = [study for study in studies if study.state not in FINISHED | {State.PAUSED}]
     if unfinished and not desk.halted:
         _drive(settings, database, lease, desk, keeper, unfinished)

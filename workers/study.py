@@ -1,22 +1,21 @@
 """One study in a runner's hand: its book, its mirror, and its rows, kept in step.
 
-Result first: the row of an attempt is committed before Optuna is told, and the book moves only after both. Every step
-may be repeated, so that a step that a lost connection cut off is simply done again.
+Rows first: the book and the mirror move only after the transaction that started or ended an attempt. Every step may be
+repeated, so that a step that a lost connection cut off is simply done again.
 """
 
 import logging
-from dataclasses import replace
 from typing import Any
 
-from optuna.storages import RDBStorage
+from optuna.distributions import distribution_to_json
 
 from mudman.results import Outcome, TrialResult
 from mudman.specs import StudySpec
-from service.store import attempts, search, studies
+from service.store import attempts, optuna_rows, studies
 from service.store.attempts import Ending, Record
 from service.store.database import Database
 from service.store.leases import Lease
-from service.store.search import Mirror, Search
+from service.store.mirror import Mirror, distribution
 from service.store.states import State
 from workers.book import Attempt, Book
 
@@ -26,21 +25,23 @@ log = logging.getLogger(__name__)
 class StudyInHand:
     """Every method that touches rows may raise ``DatabaseUnavailable`` or ``LeaseLost``."""
 
-    def __init__(self, database: Database, storage: RDBStorage, lease: Lease, study_id: str):
+    def __init__(self, database: Database, lease: Lease, study_id: str):
         """Take the study over: settle what a dead runner left behind, then rebuild book and mirror from the rows."""
         self._database, self._lease, self.id = database, lease, study_id
         with database.begin() as session:
             study = studies.get(session, study_id)
             self.spec, self.state = _pinned(StudySpec.model_validate(study.spec), study.preparation), State(study.state)
+            optuna_rows.create(session, study_id, self.spec.objective.direction)
             rows = attempts.history(session, study_id)
-        self._search = Search(storage, lease, study_id, self.spec)
-        self._unborn: Attempt | None = None
         self._settle_left_behind(rows)
-        self.close_orphans()
         with database.begin() as session:
             rows = attempts.history(session, study_id)
+            self._next_number = optuna_rows.next_number(session, study_id)
         self.book = Book.of(study_id, self.spec, rows)
         self._mirror = _mirror(self.spec, self.book, rows)
+        space = self.spec.search_space().items()
+        self._distributions = {name: distribution_to_json(distribution(range_)) for name, range_ in space}
+        self._unborn: Attempt | None = None
 
     def pin(self, preparation: dict[str, Any]) -> None:
         """From now on trials use the revisions that the preparation found, whatever the branches move to."""
@@ -50,12 +51,9 @@ class StudyInHand:
         """Start the next attempt in both tables, and in the book; None if there is none to start."""
         if self._unborn is None:
             self._unborn = self._choose()
-        if self._unborn is None:
-            return None
         attempt = self._unborn
-        if attempt.optuna_id is None:
-            optuna_id = self._search.insert(attempt.ordinal, attempt.attempt, attempt.hyperparameters, attempt.opened)
-            attempt = self._unborn = replace(attempt, optuna_id=optuna_id)
+        if attempt is None:
+            return None
         with self._database.begin() as session:
             attempts.start(
                 session,
@@ -64,28 +62,22 @@ class StudyInHand:
                 attempt.ordinal,
                 attempt.attempt,
                 attempt.hyperparameters,
-                attempt.optuna_id,
+                number=self._next_number,
+                distributions=self._distributions,
+                opened=attempt.opened,
             )
+        self._next_number += 1
         self.book.start(attempt)
         self._unborn = None
         return attempt
 
     def settle(self, attempt: Attempt, result: TrialResult) -> None:
-        """The attempt has ended: its row, then Optuna, then the book and the mirror."""
+        """The attempt has ended: its rows, then the book and the mirror."""
         ending = Ending.of(result)
-        self._store(attempt, result)
-        self._tell(attempt, ending)
+        self._record(attempt.ordinal, attempt.attempt, result)
         if self.book.end(attempt, ending.outcome):
             self._mirror.tell(attempt.ordinal, ending)
         log.info("%s: %s%s", attempt, result.outcome, "" if result.value is None else f", value {result.value:.4f}")
-
-    def close_orphans(self) -> None:
-        """End those of Optuna's trials that a runner asked for and never wrote an attempt for."""
-        with self._database.begin() as session:
-            running = search.running_in_optuna(session, self.id)
-            orphans = attempts.orphans(session, self.id, running)
-        for optuna_id in orphans:
-            self._search.tell(optuna_id, Ending(Outcome.LOST, reason="lost: its runner ended before it began"))
 
     def _choose(self) -> Attempt | None:
         if self.book.again:
@@ -96,30 +88,18 @@ class StudyInHand:
         return Attempt(self.id, suggestion.ordinal, 1, suggestion.hyperparameters, opened=suggestion.open)
 
     def _settle_left_behind(self, rows: list[Record]) -> None:
-        """First tell the results that are stored; only what has none is lost (or, in a study that was ended, over)."""
-        for row in rows:
-            if row.ending is not None and not row.told:
-                self._tell(self._attempt(row), row.ending)
+        """An attempt without an end is lost (or, in a study that was ended, over)."""
+        outcome = Outcome.CANCELLED if self.state.finished else Outcome.LOST
         for row in rows:
             if row.ending is None:
-                outcome = Outcome.CANCELLED if self.state.finished else Outcome.LOST
-                attempt = self._attempt(row)
-                log.warning("%s: left behind, recorded as %s", attempt, outcome)
-                self._store(attempt, TrialResult(outcome=outcome))
-                self._tell(attempt, Ending(outcome))
+                log.warning(
+                    "%s trial %d attempt %d: left behind, recorded as %s", self.id, row.ordinal, row.attempt, outcome
+                )
+                self._record(row.ordinal, row.attempt, TrialResult(outcome=outcome))
 
-    def _attempt(self, row: Record) -> Attempt:
-        return Attempt(self.id, row.ordinal, row.attempt, row.hyperparameters, row.optuna_id)
-
-    def _store(self, attempt: Attempt, result: TrialResult) -> None:
+    def _record(self, ordinal: int, attempt: int, result: TrialResult) -> None:
         with self._database.begin() as session:
-            attempts.record(session, self._lease, self.id, attempt.ordinal, attempt.attempt, result)
-
-    def _tell(self, attempt: Attempt, ending: Ending) -> None:
-        if attempt.optuna_id is not None:
-            self._search.tell(attempt.optuna_id, ending)
-        with self._database.begin() as session:
-            attempts.mark_told(session, self._lease, self.id, attempt.ordinal, attempt.attempt)
+            attempts.record(session, self._lease, self.id, ordinal, attempt, result)
 
 
 def _pinned(spec: StudySpec, preparation: dict[str, Any] | None) -> StudySpec:

@@ -13,7 +13,7 @@ from service.cost import DryRun, cost_of
 from service.problems import problems
 from service.routes import Configuration, Store
 from service.store import pages, standing, studies
-from service.store.states import State
+from service.store.states import Action, State
 from service.store.tables import Group, Study
 from service.views import StudyPage, StudyView, study_summary, study_view
 
@@ -156,7 +156,7 @@ def cancel(study_id: str, store: Store):
     """Its running trials end within seconds; what is finished stays. A finished study cannot be cancelled (409)."""
     with store.begin() as session:
         studies.get(session, study_id)
-        return _view(session, studies.change_state(session, study_id, State.CANCELLED, event="cancelled"))
+        return _view(session, studies.change_state(session, study_id, Action.CANCEL))
 
 
 def _view(session: Session, study: Study) -> StudyView:

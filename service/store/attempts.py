@@ -1,6 +1,8 @@
-"""Attempts at trials: started, in progress, ended. Every write is refused once the lease is lost."""
+"""Attempts at trials: started, in progress, ended. Every write is refused once the lease is lost.
 
-from collections.abc import Iterable
+An attempt's start and its end are one transaction each, over our tables and Optuna's.
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +11,10 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from mudman.results import Fault, Outcome, TrialResult
-from service.store import events, leases
+from service.store import events, leases, optuna_rows
 from service.store.leases import Lease
 from service.store.result_parts import result_parts
-from service.store.tables import Study, Trial
+from service.store.tables import EnqueuedTrial, OutcomeCount, Study, Trial
 
 _VERDICTS = frozenset(Outcome) - {Outcome.LOST, Outcome.CANCELLED}
 """Outcomes that a trial reaches by itself: the runner that delivers one works."""
@@ -41,9 +43,7 @@ class Record:
 
     ordinal: int
     attempt: int
-    optuna_id: int | None
     hyperparameters: dict[str, float]
-    told: bool
     ending: Ending | None
     """None while the attempt runs."""
     earlier: bool = False
@@ -57,24 +57,32 @@ def start(
     ordinal: int,
     attempt: int,
     hyperparameters: dict[str, float],
-    optuna_id: int,
-) -> None:
-    """The attempt is about to run. May be repeated. Raises ``LeaseLost``."""
+    *,
+    number: int,
+    distributions: dict[str, str],
+    opened: tuple[int, ...] | None = None,
+    enqueued: int | None = None,
+) -> bool:
+    """The attempt is about to run. May be repeated: False if it was known already. Raises ``LeaseLost``.
+
+    ``number``, ``distributions``: as for ``optuna_rows.start``. ``opened``: of a first attempt, the ordinals that were
+    open when it was sampled. ``enqueued``: sequence of the enqueued trial that it takes.
+    """
     leases.guard(session, lease)
-    added = session.execute(
-        insert(Trial)
-        .values(
-            study_id=study_id,
-            ordinal=ordinal,
-            attempt=attempt,
-            epoch=lease.epoch,
-            hyperparameters=hyperparameters,
-            optuna_id=optuna_id,
-        )
-        .on_conflict_do_nothing()
-    )
-    if added.rowcount:
-        events.append(session, study_id, "trial_started", {"ordinal": ordinal, "attempt": attempt})
+    row = {"study_id": study_id, "ordinal": ordinal, "attempt": attempt, "epoch": lease.epoch}
+    added = session.execute(insert(Trial).values(hyperparameters=hyperparameters, **row).on_conflict_do_nothing())
+    if not added.rowcount:
+        return False
+    notes = {"ordinal": ordinal, "attempt": attempt}
+    if opened is not None:
+        notes["open_when_asked"] = list(opened)
+    optuna_id = optuna_rows.start(session, study_id, number, hyperparameters, distributions, notes)
+    session.execute(_row(study_id, ordinal, attempt).values(optuna_id=optuna_id))
+    if enqueued is not None:
+        taken = update(EnqueuedTrial).where(EnqueuedTrial.study_id == study_id, EnqueuedTrial.sequence == enqueued)
+        session.execute(taken.values(ordinal=ordinal))
+    events.append(session, study_id, "trial_started", {"ordinal": ordinal, "attempt": attempt})
+    return True
 
 
 def progress(
@@ -99,12 +107,26 @@ def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt:
     stored = _storable(result)
     log = stored.pop("log")
     ended = session.execute(
-        _unfinished(study_id, ordinal, attempt).values(
+        _unfinished(study_id, ordinal, attempt)
+        .values(
             outcome=result.outcome, value=result.value, result=stored, log=log, progress=None, finished_at=func.now()
         )
-    )
-    if not ended.rowcount:
+        .returning(Trial.optuna_id, func.extract("epoch", Trial.finished_at - Trial.started_at))
+    ).one_or_none()
+    if ended is None:
         return False
+    optuna_id, seconds = ended
+    if optuna_id is not None:
+        ending = Ending.of(result)
+        optuna_rows.end(
+            session,
+            optuna_id,
+            ending.outcome,
+            value=ending.value,
+            violation=ending.violation,
+            reason=_storable(ending.reason),
+        )
+    _count(session, study_id, result.outcome, float(seconds))
     data = {"ordinal": ordinal, "attempt": attempt, "outcome": result.outcome, "value": result.value}
     events.append(session, study_id, "trial_finished", data)
     if result.outcome in _VERDICTS:
@@ -112,10 +134,10 @@ def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt:
     return True
 
 
-def mark_told(session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int) -> None:
-    """Optuna knows how the attempt ended. Raises ``LeaseLost``."""
-    leases.guard(session, lease)
-    session.execute(_row(study_id, ordinal, attempt).values(told=True))
+def _count(session: Session, study_id: str, outcome: Outcome, seconds: float) -> None:
+    row = insert(OutcomeCount).values(study_id=study_id, outcome=outcome, attempts=1, seconds=seconds)
+    more = {"attempts": OutcomeCount.attempts + 1, "seconds": OutcomeCount.seconds + row.excluded.seconds}
+    session.execute(row.on_conflict_do_update(index_elements=["study_id", "outcome"], set_=more))
 
 
 def history(session: Session, study_id: str) -> list[Record]:
@@ -125,9 +147,7 @@ def history(session: Session, study_id: str) -> list[Record]:
         select(
             Trial.ordinal,
             Trial.attempt,
-            Trial.optuna_id,
             Trial.hyperparameters,
-            Trial.told,
             Trial.outcome,
             Trial.value,
             parts.c.violation,
@@ -140,15 +160,9 @@ def history(session: Session, study_id: str) -> list[Record]:
         .order_by(Trial.ordinal, Trial.attempt)
     )
     return [
-        Record(row.ordinal, row.attempt, row.optuna_id, row.hyperparameters, row.told, _ending(row), row.earlier)
+        Record(row.ordinal, row.attempt, row.hyperparameters, _ending(row), row.earlier)
         for row in session.execute(query)
     ]
-
-
-def orphans(session: Session, study_id: str, optuna_ids: Iterable[int]) -> list[int]:
-    """Those of Optuna's trials that no attempt belongs to: asked by a runner that died before it wrote the attempt."""
-    known = select(Trial.optuna_id).where(Trial.study_id == study_id)
-    return sorted(set(optuna_ids) - set(session.scalars(known)))
 
 
 def _ending(row) -> Ending | None:

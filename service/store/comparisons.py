@@ -16,7 +16,7 @@ from mudman.specs import StudySpec
 from mudman.specs.comparison import ComparisonSpec, parse_comparison
 from service.store import idempotency, studies
 from service.store.idempotency import IdempotencyConflict
-from service.store.states import State
+from service.store.states import Action, State
 from service.store.tables import Comparison, Study
 
 
@@ -177,7 +177,7 @@ def cancel(session: Session, comparison_id: str) -> Comparison:
     if not unfinished:
         raise ComparisonFinished(comparison_id, overall(study.state for study in rows))
     for study in unfinished:
-        studies.change_state(session, study.id, State.CANCELLED, event="cancelled")
+        studies.change_state(session, study.id, Action.CANCEL)
     return comparison
 
 

@@ -62,18 +62,9 @@ def driver_url(url: str, settings: dict[str, str] | None = None) -> URL:
     return parsed.update_query_dict({"options": " ".join(options)}) if options else parsed
 
 
-def optuna_url(url: str, fence: tuple[str, int] | None = None) -> str:
-    """URL under which Optuna finds its tables. With ``fence`` = (group, epoch) every write is refused once the group
-    has been claimed again under another epoch (SQLSTATE MU001, see the migrations)."""
-    settings = {
-        "search_path": OPTUNA_SCHEMA,
-        "TimeZone": "UTC",
-        "idle_in_transaction_session_timeout": FROZEN,
-    }
-    if fence:
-        group, epoch = fence
-        settings |= {"mudman.group": group, "mudman.epoch": str(epoch)}
-    return driver_url(url, settings).render_as_string(hide_password=False)
+def optuna_url(url: str) -> str:
+    """URL under which Optuna itself finds its tables."""
+    return driver_url(url, {"search_path": OPTUNA_SCHEMA, "TimeZone": "UTC"}).render_as_string(hide_password=False)
 
 
 class Database:

@@ -57,8 +57,8 @@ class Renewal:
 def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True) -> Claim | None:
     """Take the most urgent group that has work and no living lease, for ``expiry`` seconds; None if there is none.
 
-    Work is an unfinished study, or what a dead runner left behind on a finished one: attempts without an end, results
-    that Optuna has not been told. Whoever takes over an expired lease says so in the studies' events; without
+    Work is an unfinished study, or what a dead runner left behind on a finished one: attempts without an end. Whoever
+    takes over an expired lease says so in the studies' events; without
     ``take_over`` it is left to its holder.
     """
     free = Group.expires_at.is_(None)
@@ -99,7 +99,7 @@ def to_take_over(session: Session, group_id: str) -> list[str]:
 
 
 def _left_behind():
-    unsettled = exists().where(Trial.study_id == Study.id, or_(Trial.outcome.is_(None), Trial.told.is_(False)))
+    unsettled = exists().where(Trial.study_id == Study.id, Trial.outcome.is_(None))
     return and_(Study.state != State.PAUSED, unsettled)
 
 

@@ -1,4 +1,4 @@
-"""The states of a study and the only ways between them. Pure: the store applies it, the tests enumerate it."""
+"""The states of a study and the only ways between them: one pure function. The store applies it, the tests walk it."""
 
 from enum import StrEnum
 
@@ -26,33 +26,60 @@ class State(StrEnum):
 
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.PREPARING, State.CANCELLED}),
-    State.PREPARING: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
-    State.RUNNING: frozenset({State.PAUSED, State.COMPLETED, State.FAILED, State.CANCELLED}),
-    State.PAUSED: frozenset({State.RUNNING, State.CANCELLED}),
-    # Run again: the same spec was posted once more.
-    State.COMPLETED: frozenset({State.QUEUED}),
-    State.FAILED: frozenset({State.QUEUED}),
-    State.CANCELLED: frozenset({State.QUEUED}),
+
+class Action(StrEnum):
+    """What is done to a study; also the kind of the event that tells of it."""
+
+    PREPARE = "preparing"
+    RUN = "running"
+    PAUSE = "paused"
+    RESUME = "resumed"
+    COMPLETE = "completed"
+    FAIL = "failed"
+    CANCEL = "cancelled"
+    REQUEUE = "requeued"
+    """The spec of a failed or cancelled study was posted once more."""
+    EXTEND = "extended"
+    """It got a larger budget."""
+    RETRY = "retried"
+    """Trials that ended without counting are to run again."""
+
+
+_ENDED = dict.fromkeys(sorted(FINISHED), State.QUEUED)
+
+TRANSITIONS: dict[Action, dict[State, State]] = {
+    Action.PREPARE: {State.QUEUED: State.PREPARING},
+    Action.RUN: {State.PREPARING: State.RUNNING},
+    Action.PAUSE: {State.RUNNING: State.PAUSED},
+    Action.RESUME: {State.PAUSED: State.RUNNING},
+    Action.COMPLETE: {State.RUNNING: State.COMPLETED},
+    Action.FAIL: dict.fromkeys((State.PREPARING, State.RUNNING), State.FAILED),
+    Action.CANCEL: {state: State.CANCELLED for state in State if not state.finished},
+    Action.REQUEUE: dict.fromkeys((State.FAILED, State.CANCELLED), State.QUEUED),
+    Action.EXTEND: _ENDED,
+    Action.RETRY: _ENDED,
 }
 
 
 class RefusedTransition(MudmanError):
-    """The study is in a state from which the asked one cannot be reached."""
+    """The study is in a state in which this cannot be done to it."""
 
-    def __init__(self, study_id: str, current: State, target: State):
-        allowed = ", ".join(sorted(TRANSITIONS[current]))
+    def __init__(self, study_id: str, current: State, action: Action):
+        fit = ", ".join(TRANSITIONS[action])
+        possible = ", ".join(sorted(other for other in Action if current in TRANSITIONS[other]))
         super().__init__(
-            f"Study {study_id} is {current} and cannot become {target}. From here it can become: {allowed}."
+            f"Study {study_id} is {current} and cannot be {action}: only a study that is {fit} can. "
+            f"This one can be: {possible}."
         )
-        self.study_id, self.current, self.target = study_id, current, target
+        self.study_id, self.current, self.action = study_id, current, action
 
     def __reduce__(self):
-        return RefusedTransition, (self.study_id, self.current, self.target)
+        return RefusedTransition, (self.study_id, self.current, self.action)
 
 
-def check(study_id: str, current: State, target: State) -> None:
-    """Raises ``RefusedTransition`` unless a study may go from ``current`` to ``target``."""
-    if target not in TRANSITIONS[current]:
-        raise RefusedTransition(study_id, current, target)
+def after(study_id: str, current: State, action: Action) -> State:
+    """The state that follows. Raises ``RefusedTransition``."""
+    following = TRANSITIONS[action].get(current)
+    if following is None:
+        raise RefusedTransition(study_id, current, action)
+    return following

@@ -17,7 +17,7 @@ from mudman.specs import SPEC_VERSION, StudySpec
 from service.store import events, idempotency, states
 from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
-from service.store.states import State
+from service.store.states import Action, State
 from service.store.tables import Group, Study
 
 _RUNS_AGAIN = (State.FAILED, State.CANCELLED)
@@ -142,7 +142,7 @@ def run_again(session: Session, study: Study) -> Study:
     session.refresh(study, with_for_update={"key_share": True})
     if study.state not in _RUNS_AGAIN:
         return study
-    return change_state(session, study.id, State.QUEUED, event="requeued")
+    return change_state(session, study.id, Action.REQUEUE)
 
 
 def difference(existing: StudySpec, given: StudySpec) -> dict[str, dict[str, Any]]:
@@ -174,9 +174,8 @@ def get(session: Session, study_id: str) -> Study:
 def change_state(
     session: Session,
     study_id: str,
-    target: State,
+    action: Action,
     *,
-    event: str,
     data: dict[str, Any] | None = None,
     problem: dict[str, Any] | None = None,
 ) -> Study:
@@ -190,7 +189,7 @@ def change_state(
     if study is None:
         raise UnknownStudy(study_id)
     current = State(study.state)
-    states.check(study_id, current, target)
+    target = states.after(study_id, current, action)
     study.state = target
     study.problem = problem
     if target is State.PREPARING and study.started_at is None:
@@ -199,7 +198,7 @@ def change_state(
         study.queued_at = _now(session)
     study.finished_at = _now(session) if target.finished else None
     session.flush()
-    events.append(session, study_id, event, {"from": current, "to": target, **(data or {})})
+    events.append(session, study_id, action, {"from": current, "to": target, **(data or {})})
     return study
 
 

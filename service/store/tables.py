@@ -61,7 +61,9 @@ class Group(Table):
     failures: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """Runners in a row that ended without finishing a trial."""
     max_live: Mapped[int | None]
-    """Share given by the dispatcher: trials that the group may run at once."""
+    """Share given by the dispatchers: trials that the group may run at once. None: not decided yet; 0: it waits."""
+    waiting: Mapped[str | None]
+    """Why it has no place, or fewer than it could use: for people."""
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
 
 
@@ -122,11 +124,13 @@ class Study(Table):
 
 
 class Trial(Table):
-    """One attempt at one trial. The row of a finished attempt is committed before Optuna is told."""
+    """One attempt at one trial; its row and Optuna's are written in one transaction, at its start and at its end."""
 
     __tablename__ = "trial"
     __table_args__ = (
-        Index("ix_trial_outcome", "study_id", "outcome"),
+        Index("ix_trial_outcome", "study_id", "outcome", "ordinal", "attempt"),
+        # The few that run now, among any number that have ended.
+        Index("ix_trial_open", "study_id", "ordinal", postgresql_where=text("outcome is null")),
         # Read backwards where the objective is minimised.
         Index("ix_trial_best", "study_id", text("value desc"), postgresql_where=text("outcome = 'valid'")),
         # A trial that counts, counts once: no second attempt of an ordinal can.
@@ -135,7 +139,7 @@ class Trial(Table):
             "study_id",
             "ordinal",
             unique=True,
-            postgresql_where=text("outcome in ('valid', 'over_retain_budget', 'diverged')"),
+            postgresql_where=text("outcome in ('valid', 'over_retain_budget', 'diverged', 'pruned')"),
         ),
     )
 
@@ -149,8 +153,6 @@ class Trial(Table):
     hyperparameters: Mapped[dict[str, Any]]
     outcome: Mapped[str | None]
     """``mudman.results.Outcome``; null while the attempt runs."""
-    told: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    """Whether Optuna has been told."""
     value: Mapped[float | None]
     result: Mapped[dict[str, Any] | None]
     """``mudman.results.TrialResult`` without its log."""
@@ -159,8 +161,37 @@ class Trial(Table):
     """Latest ``mudman.results.Progress`` of a running attempt."""
     worker: Mapped[dict[str, Any] | None]
     """Node, process and device that runs it."""
+    run_again: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Somebody asked for another attempt at this ordinal, which had ended for good without counting."""
     started_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime.datetime | None]
+
+
+class OutcomeCount(Table):
+    """Finished attempts of a study by outcome, kept in the transaction that ends an attempt: nobody counts trials."""
+
+    __tablename__ = "outcome_count"
+
+    study_id: Mapped[str] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"), primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    attempts: Mapped[int]
+    seconds: Mapped[float]
+    """From their starts to their ends, added up."""
+
+
+class EnqueuedTrial(Table):
+    """Hyper-parameters that somebody chose: the next ordinals of the study take them, in order."""
+
+    __tablename__ = "enqueued_trial"
+    __table_args__ = (UniqueConstraint("study_id", "ordinal"),)
+
+    study_id: Mapped[str] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True)
+    hyperparameters: Mapped[dict[str, Any]]
+    """Some or all; the sampler chooses the others."""
+    ordinal: Mapped[int | None]
+    """Trial that took them; set in the transaction that starts it."""
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
 
 
 class Event(Table):
@@ -187,6 +218,37 @@ class IdempotencyKey(Table):
     study_id: Mapped[str | None] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"))
     comparison_id: Mapped[str | None] = mapped_column(ForeignKey(Comparison.id, ondelete="CASCADE"))
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+
+
+class Node(Table):
+    """A node of the Ray cluster, as it was seen last."""
+
+    __tablename__ = "node"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """Ray's node id."""
+    address: Mapped[str]
+    host: Mapped[str]
+    alive: Mapped[bool]
+    cpus: Mapped[float]
+    gpus: Mapped[float]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    labels: Mapped[dict[str, Any]]
+    seen_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+    quarantined_until: Mapped[datetime.datetime | None]
+    """Until then no trial is sent there: everything failed on it."""
+    quarantine_reason: Mapped[str | None]
+
+
+class OwnerUsage(Table):
+    """What an owner has used lately, for fair shares: seconds of its busiest resource, halved as time passes."""
+
+    __tablename__ = "owner_usage"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    used: Mapped[float]
+    at: Mapped[datetime.datetime]
+    """Moment that ``used`` holds for."""
 
 
 class Dispatcher(Table):

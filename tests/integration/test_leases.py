@@ -5,15 +5,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from optuna.distributions import FloatDistribution, distribution_to_json
 from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from mudman.results import Outcome, TrialResult
 from mudman.specs import parse
-from service.store import attempts, leases, studies
+from service.store import attempts, leases, optuna_rows, studies
 from service.store.database import FROZEN, DatabaseUnavailable
-from service.store.leases import Lease, LeaseLost
-from service.store.search import Search, open_storage
-from service.store.states import State
+from service.store.leases import LeaseLost
+from service.store.states import Action, State
 from service.store.tables import Event, Group, Trial
 
 
@@ -46,6 +47,13 @@ def submit(store, name: str = "study", priority: int = 0) -> str:
         return studies.create(session, spec(name, priority)).study.id
 
 
+def start(session, lease, study_id: str, ordinal: int) -> None:
+    optuna_rows.create(session, study_id, "maximize")
+    distributions = {"unlearning_rate": distribution_to_json(FloatDistribution(1e-7, 0.3, log=True))}
+    chosen = {"unlearning_rate": 0.1}
+    attempts.start(session, lease, study_id, ordinal, 1, chosen, number=ordinal, distributions=distributions)
+
+
 def claim(store, owner: str = "one", expiry: float = 30):
     with store.begin() as session:
         return leases.claim(session, owner, expiry)
@@ -63,7 +71,7 @@ def kinds(store, study_id: str) -> list[str]:
 
 def finish(store, study_id: str, state: State) -> None:
     with store.begin() as session:
-        studies.change_state(session, study_id, state, event=str(state))
+        studies.change_state(session, study_id, Action(str(state)))
 
 
 def test_of_many_claimers_one_wins_each_group(new_database):
@@ -139,54 +147,62 @@ def test_a_finished_study_is_claimed_only_for_what_was_left_behind(store):
     study_id = submit(store)
     mine = claim(store)
     with store.begin() as session:
-        attempts.start(session, mine, study_id, 0, 1, {"unlearning_rate": 0.1}, 1)
+        start(session, mine, study_id, 0)
     finish(store, study_id, State.CANCELLED)
     expire(store)
     again = claim(store)
     assert again is not None, "an attempt without an end is work"
     with store.begin() as session:
         attempts.record(session, again, study_id, 0, 1, TrialResult(outcome=Outcome.CANCELLED))
-        attempts.mark_told(session, again, study_id, 0, 1)
         leases.release(session, again.group_id, again.epoch)
     assert claim(store) is None
 
 
 def test_nothing_is_written_under_an_old_epoch(store):
+    """Neither in our tables nor in Optuna's."""
     study_id = submit(store)
     old = claim(store)
-    storage = open_storage(store.url, old)
-    search = Search(storage, old, study_id, spec("study"))
-    optuna_id = search.insert(0, 1, {"unlearning_rate": 0.1}, ())
     with store.begin() as session:
-        attempts.start(session, old, study_id, 0, 1, {"unlearning_rate": 0.1}, optuna_id)
+        start(session, old, study_id, 0)
     expire(store)
     new = claim(store, "two")
     valid = TrialResult(outcome=Outcome.VALID, value=3.0)
     for write in (
-        lambda session: attempts.start(session, old, study_id, 1, 1, {}, 2),
+        lambda session: start(session, old, study_id, 1),
         lambda session: attempts.progress(session, old, study_id, 0, 1, {"phase": "unlearn"}, None),
         lambda session: attempts.record(session, old, study_id, 0, 1, valid),
-        lambda session: attempts.mark_told(session, old, study_id, 0, 1),
     ):
         with pytest.raises(LeaseLost), store.begin() as session:
             write(session)
-    with pytest.raises(LeaseLost):
-        search.tell(optuna_id, attempts.Ending.of(valid))
-    with pytest.raises(LeaseLost):
-        search.insert(1, 1, {"unlearning_rate": 0.2}, ())
-    storage.engine.dispose()
     with store.begin() as session:
         row = session.scalars(select(Trial)).one()
-        assert (row.outcome, row.progress, row.told) == (None, None, False)
+        assert (row.outcome, row.progress) == (None, None)
+        assert optuna_rows.running(session, study_id) == [row.optuna_id]
+        assert session.scalar(text("select count(*) from optuna.trials")) == 1
         assert attempts.record(session, new, study_id, 0, 1, valid)
+
+
+def test_a_write_and_a_claim_wait_for_each_other(store):
+    """No write slips between the look at the epoch and its commit: the claim must wait until the write is in."""
+    study_id = submit(store)
+    mine = claim(store)
+    with store.begin() as writer, store.begin() as session:
+        start(writer, mine, study_id, 0)
+        session.execute(text("set local lock_timeout = '200ms'"))
+        raised = text("update mudman.study_group set epoch = epoch + 1")
+        with pytest.raises(DBAPIError) as waited, session.begin_nested():
+            session.execute(raised)
+        assert waited.value.orig.sqlstate == "55P03"  # lock_not_available
+        writer.commit()
+        session.execute(raised)
 
 
 def test_the_first_end_of_an_attempt_stands(store):
     study_id = submit(store)
     mine = claim(store)
     with store.begin() as session:
-        attempts.start(session, mine, study_id, 0, 1, {}, 1)
-        attempts.start(session, mine, study_id, 0, 1, {}, 1)  # repeated after a lost connection
+        start(session, mine, study_id, 0)
+        start(session, mine, study_id, 0)  # repeated after a lost connection
         assert attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.LOST))
         assert not attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.VALID, value=1.0))
         assert session.scalars(select(Trial.outcome)).all() == ["lost"]
@@ -199,7 +215,7 @@ def test_a_verdict_ends_the_count_of_failures_and_a_loss_does_not(store):
     with store.begin() as session:
         session.execute(update(Group).values(failures=3))
         for ordinal, outcome, failures in ((0, Outcome.LOST, 3), (1, Outcome.ERROR, 0)):
-            attempts.start(session, mine, study_id, ordinal, 1, {}, ordinal)
+            start(session, mine, study_id, ordinal)
             attempts.record(session, mine, study_id, ordinal, 1, TrialResult(outcome=outcome))
             assert session.scalars(select(Group.failures)).one() == failures
 
@@ -208,7 +224,7 @@ def test_logs_that_postgres_cannot_hold_are_cleaned(store):
     study_id = submit(store)
     mine = claim(store)
     with store.begin() as session:
-        attempts.start(session, mine, study_id, 0, 1, {}, 1)
+        start(session, mine, study_id, 0)
         result = TrialResult(outcome=Outcome.ERROR, log="a\x00b\udcffc \\u0000 ünï")
         attempts.record(session, mine, study_id, 0, 1, result)
         assert session.scalars(select(Trial.log)).one() == "ab?c \\u0000 ünï"
@@ -241,8 +257,4 @@ def test_a_holder_that_froze_inside_a_transaction_does_not_keep_its_lease(store)
 def test_every_connection_ends_when_it_freezes(store):
     with store.begin() as session:
         ours = session.scalars(text("show idle_in_transaction_session_timeout")).one()
-    storage = open_storage(store.url, Lease("gr", 1))
-    with storage.engine.connect() as connection:
-        optunas = connection.exec_driver_sql("show idle_in_transaction_session_timeout").scalar_one()
-    storage.engine.dispose()
-    assert ours == optunas == FROZEN
+    assert ours == FROZEN

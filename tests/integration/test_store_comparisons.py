@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from mudman import presets
 from mudman.specs.comparison import parse_comparison
 from service.store import comparisons, events, studies
-from service.store.states import State
+from service.store.states import Action, State
 from service.store.tables import Comparison, Study
 
 
@@ -53,8 +53,8 @@ def test_what_was_cancelled_runs_again_and_what_goes_on_is_left_alone(database):
     with database.begin() as session:
         made = comparisons.create(session, spec_of("resumed")).comparison
         first, second, _ = comparisons.studies_of(session, made)
-        studies.change_state(session, first.id, State.CANCELLED, event="cancelled")
-        studies.change_state(session, second.id, State.PREPARING, event="preparing")
+        studies.change_state(session, first.id, Action.CANCEL)
+        studies.change_state(session, second.id, Action.PREPARE)
     with database.begin() as session:
         comparisons.create(session, spec_of("resumed"))
         kinds = {study.variant: [e.kind for e in events.after(session, study.id, 0)] for study in (first, second)}

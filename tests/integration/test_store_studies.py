@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text
 from mudman import presets
 from mudman.specs import parse
 from service.store import attempts, events, studies
-from service.store.states import RefusedTransition, State
+from service.store.states import Action, RefusedTransition
 from service.store.tables import Event, Group, IdempotencyKey, Study, Trial
 
 
@@ -133,14 +133,14 @@ def test_one_key_for_different_studies_at_once(new_database):
         assert session.scalar(select(func.count()).select_from(Study)) == 1
 
 
-@pytest.mark.parametrize("ended", [State.FAILED, State.CANCELLED])
+@pytest.mark.parametrize("ended", [Action.FAIL, Action.CANCEL])
 def test_the_same_spec_runs_a_failed_or_cancelled_study_again(new_database, ended):
     database = new_database(pool_size=8)
     study_id = create(database, "again")
     add_trial(database, study_id, 0, "error")
     with database.begin() as session:
-        studies.change_state(session, study_id, State.PREPARING, event="preparing")
-        studies.change_state(session, study_id, ended, event=str(ended), problem={"title": "broken"})
+        studies.change_state(session, study_id, Action.PREPARE)
+        studies.change_state(session, study_id, ended, problem={"title": "broken"})
         group = session.scalars(select(Group)).one()
         group.failures, group.not_before = 3, func.now() + text("interval '1 hour'")
     with pytest.raises(studies.NameTaken, match="--set name="):
@@ -170,7 +170,7 @@ def test_a_replay_of_a_key_leaves_a_cancelled_study_alone(database):
     post("original")
     with database.begin() as session:
         study_id = session.scalars(select(Study.id).where(Study.name == "replayed")).one()
-        studies.change_state(session, study_id, State.CANCELLED, event="cancelled")
+        studies.change_state(session, study_id, Action.CANCEL)
     assert post("original") == "cancelled"
     assert post("another") == "queued"
 
@@ -178,17 +178,17 @@ def test_a_replay_of_a_key_leaves_a_cancelled_study_alone(database):
 def test_states_change_through_one_door(database):
     study_id = create(database, "door")
     with database.begin() as session:
-        prepared = studies.change_state(session, study_id, State.PREPARING, event="preparing", data={"by": "d1"})
+        prepared = studies.change_state(session, study_id, Action.PREPARE, data={"by": "d1"})
         assert prepared.started_at is not None
     with pytest.raises(RefusedTransition), database.begin() as session:
-        studies.change_state(session, study_id, State.COMPLETED, event="completed")
+        studies.change_state(session, study_id, Action.COMPLETE)
     with database.begin() as session:
-        studies.change_state(session, study_id, State.FAILED, event="failed", problem={"detail": "no such model"})
+        studies.change_state(session, study_id, Action.FAIL, problem={"detail": "no such model"})
     with database.begin() as session:
         study = studies.get(session, study_id)
         assert study.problem == {"detail": "no such model"}
         assert study.finished_at >= study.started_at
-        studies.change_state(session, study_id, State.QUEUED, event="retried")
+        studies.change_state(session, study_id, Action.RETRY)
     with database.begin() as session:
         study = studies.get(session, study_id)
         assert (study.problem, study.finished_at) == (None, None)
@@ -205,7 +205,7 @@ def test_one_of_many_simultaneous_cancels_wins(new_database):
     def cancel(_):
         try:
             with database.begin() as session:
-                studies.change_state(session, study_id, State.CANCELLED, event="cancelled")
+                studies.change_state(session, study_id, Action.CANCEL)
                 return True
         except RefusedTransition:
             return False
@@ -220,7 +220,7 @@ def test_unknown_studies(database):
         with pytest.raises(events.UnknownStudy), database.begin() as session:
             studies.get(session, study_id)
     with pytest.raises(events.UnknownStudy), database.begin() as session:
-        studies.change_state(session, studies.new_study_id(), State.CANCELLED, event="cancelled")
+        studies.change_state(session, studies.new_study_id(), Action.CANCEL)
     with pytest.raises(events.UnknownStudy), database.begin() as session:
         events.append(session, studies.new_study_id(), "noise")
 

@@ -21,7 +21,7 @@ from sqlalchemy import func, select
 from mudman.specs import StudySpec, parse
 from service.store import studies
 from service.store.database import Database
-from service.store.states import State
+from service.store.states import Action
 from service.store.tables import Event, Group, Study, Trial
 
 T = TypeVar("T")
@@ -141,10 +141,10 @@ class Site:
         with self.database.begin() as session:
             return StudySpec.model_validate(session.get_one(Study, study_id).spec)
 
-    def change_state(self, study_id: str, state: State) -> None:
+    def change_state(self, study_id: str, action: Action) -> None:
         """As the API does it."""
         with self.database.begin() as session:
-            studies.change_state(session, study_id, state, event=str(state))
+            studies.change_state(session, study_id, action)
 
     def state(self, study_id: str) -> str:
         with self.database.begin() as session:
@@ -244,8 +244,7 @@ def case(new_database, make_spec):
 
     yield make
     for one in made:
-        for storage in one.storages:
-            storage.engine.dispose()
+        one.database.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from test_kill import COUNTS, assert_undisturbed
 from mudman.specs.comparison import parse_comparison
 from service.comparison_table import table
 from service.store import comparisons, standing, studies
-from service.store.states import State
+from service.store.states import Action, State
 
 
 def compare(site, make_spec, variants: dict) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_all_variants_finish_whatever_becomes_of_one(site, make_spec):
     going_on = [ids[name] for name in ("reuse", "no_mask", "wide")]
     site.dispatch()
     site.until("one is being cancelled while it runs", lambda: site.worker_of(ids["cancelled"]))
-    site.change_state(ids["cancelled"], State.CANCELLED)
+    site.change_state(ids["cancelled"], Action.CANCEL)
     site.until("its trial has ended", lambda: all(row.outcome for row in site.trials(ids["cancelled"])), 10)
 
     site.until("each has finished a trial", lambda: all(map(site.finished, going_on)))

@@ -14,7 +14,7 @@ from sqlalchemy import func, text, update
 
 from service.store import events, studies
 from service.store.settings import Settings
-from service.store.states import State
+from service.store.states import Action
 from service.store.tables import Group, Study
 from workers import dispatcher as dispatcher_module
 from workers.database_url import handed_over
@@ -89,7 +89,7 @@ def test_giving_up_survives_a_study_that_was_cancelled_in_between(dispatcher, ma
     def cancelled_after_the_look(session, group_id):
         found = unfinished(session, group_id)
         with dispatcher.database.begin() as other:
-            studies.change_state(other, study_id, State.CANCELLED, event="cancelled")
+            studies.change_state(other, study_id, Action.CANCEL)
         return found
 
     monkeypatch.setattr(dispatcher_module, "_unfinished", cancelled_after_the_look)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from mudman.results import Outcome, TrialResult
 from service.store import attempts, leases, studies
 from service.store.leases import LeaseLost
-from service.store.states import State
+from service.store.states import Action
 from service.store.tables import Trial
 from workers.desk import Desk
 from workers.ledger import AHEAD, Ledger
@@ -73,7 +73,7 @@ def test_a_study_that_was_queued_later_is_left_to_the_next_runner_soon(case, mak
     ledger._turn()
     ledger._turn()
     assert desk.halted
-    assert one.rows() == [(0, 1, "valid", True)], "nothing was cut off, and nothing begun"
+    assert one.rows() == [(0, 1, "valid")], "nothing was cut off, and nothing begun"
     assert one.state() == "running"
     with one.database.begin() as session:
         assert set(leases.to_take_over(session, one.lease.group_id)) == {one.id, later}
@@ -89,7 +89,7 @@ def test_a_runner_takes_in_hand_what_is_left_to_do(case, make_spec):
         if study_id == settled:
             hand.settle(attempt, result_of(hand, attempt))
         with one.database.begin() as session:
-            studies.change_state(session, study_id, State.CANCELLED, event="cancelled")
+            studies.change_state(session, study_id, Action.CANCEL)
     with one.database.begin() as session:
         assert set(leases.to_take_over(session, one.lease.group_id)) == {one.id, unsettled}
 
@@ -126,7 +126,7 @@ def test_the_next_is_asked_when_the_one_before_is_told(case):
     valid = TrialResult(outcome=Outcome.VALID, value=3.0).model_dump(mode="json")
     desk.hear(name, Word(worker={}, result=valid))
     ledger._turn()
-    assert one.rows() == [(0, 1, "valid", True), (1, 1, None, False)]
+    assert one.rows() == [(0, 1, "valid"), (1, 1, None)]
     [name] = taken(desk)
     desk.hear(name, Word(worker={}, result=valid))
     ledger._turn()
@@ -147,19 +147,19 @@ def test_progress_and_place_of_a_running_trial_are_stored(case):
     assert (row.worker, row.progress["passes"]) == ({"pid": 7, "device": "cpu"}, 5)
 
 
-@pytest.mark.parametrize("state", [State.CANCELLED, State.PAUSED])
-def test_a_study_that_was_cancelled_or_paused_is_followed(case, state):
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.PAUSE])
+def test_a_study_that_was_cancelled_or_paused_is_followed(case, action):
     one = case(max_concurrent=2)
     ledger, desk = ledger_of(one, one.take_over())
     ledger.start()
     while len(one.rows()) < 2:
         time.sleep(0.02)
-    one.change_state(state)
+    one.change_state(action)
     deadline = time.monotonic() + 10
     while not desk.halted and time.monotonic() < deadline:
         time.sleep(0.02)
     ledger.finish(10)
-    assert {outcome for _, _, outcome, _ in one.rows()} == {"cancelled"}
+    assert {outcome for _, _, outcome in one.rows()} == {"cancelled"}
     assert one.running_in_optuna() == []
 
 

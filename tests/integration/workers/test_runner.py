@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from service.store import standing, studies
 from service.store.database import optuna_url
-from service.store.states import State
+from service.store.states import Action
 from service.store.tables import Trial
 
 
@@ -39,7 +39,7 @@ def test_studies_run_to_their_ends(site):
 
     cancelled = site.submit(name="is cancelled", trials=100, seconds=10.0, max_concurrent=2)
     worker = site.until("a trial runs", lambda: site.worker_of(cancelled))
-    site.change_state(cancelled, State.CANCELLED)
+    site.change_state(cancelled, Action.CANCEL)
     site.until("no trial runs", lambda: all(row.outcome for row in site.trials(cancelled)), 5)
     site.until("the worker is free", lambda: not psutil.pid_exists(worker), 5)
     assert {row.outcome for row in site.trials(cancelled)} == {"cancelled"}
@@ -72,7 +72,7 @@ def run_at_once(site, study_id: str, count: int) -> list[Trial]:
         return found if len(found) == count else None
 
     found = site.until(f"{count} trials run at once", live)
-    site.change_state(study_id, State.CANCELLED)
+    site.change_state(study_id, Action.CANCEL)
     site.until("the lease is given back", lambda: site.group(study_id).expires_at is None, 60)
     return found
 
@@ -107,7 +107,7 @@ def assert_complete(site, study_id: str) -> None:
     """The budget is met, the best is what the rows say, and Optuna tells the same story."""
     rows = site.trials(study_id)
     assert [row.ordinal for row in rows] == list(range(12))
-    assert all(row.told and row.outcome in ("valid", "over_retain_budget", "diverged") for row in rows)
+    assert all(row.outcome in ("valid", "over_retain_budget", "diverged") for row in rows)
     assert {row.outcome for row in rows} > {"valid"}, "a mixed study has more than valid trials"
     with site.database.begin() as session:
         best = standing.best(session, studies.get(session, study_id))

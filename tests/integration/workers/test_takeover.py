@@ -3,49 +3,9 @@
 import pytest
 from cases import result_of
 
-from service.store import attempts, leases, studies
-from service.store.attempts import Ending
+from service.store import leases, studies
 from service.store.leases import LeaseLost
-from service.store.search import Search
-from service.store.states import State
-
-
-def test_died_after_the_row_and_before_optuna_was_told(case):
-    one = case()
-    study = one.take_over()
-    attempt = study.next()
-    with one.database.begin() as session:
-        attempts.record(session, one.lease, one.id, 0, 1, result_of(study, attempt))
-    assert one.rows() == [(0, 1, "valid", False)]
-    successor = one.take_over()
-    assert one.rows() == [(0, 1, "valid", True)]
-    assert one.running_in_optuna() == []
-    assert (successor.book.counted, successor.next().ordinal) == (1, 1)
-
-
-def test_died_after_optuna_was_told_and_before_the_row_said_so(case):
-    one = case()
-    study = one.take_over()
-    attempt = study.next()
-    result = result_of(study, attempt)
-    with one.database.begin() as session:
-        attempts.record(session, one.lease, one.id, 0, 1, result)
-    Search(one.storages[-1], one.lease, one.id, study.spec).tell(attempt.optuna_id, Ending.of(result))
-    successor = one.take_over()
-    assert one.rows() == [(0, 1, "valid", True)]
-    assert successor.book.counted == 1
-
-
-def test_died_between_optunas_row_and_ours(case):
-    one = case()
-    study = one.take_over()
-    orphan = Search(one.storages[-1], one.lease, one.id, study.spec).insert(
-        0, 1, study._mirror.ask().hyperparameters, ()
-    )
-    assert one.running_in_optuna() == [orphan]
-    successor = one.take_over()
-    assert one.running_in_optuna() == []
-    assert (successor.next().ordinal, one.rows()) == (0, [(0, 1, None, False)])
+from service.store.states import Action, State
 
 
 def test_died_while_a_trial_ran(case):
@@ -56,15 +16,15 @@ def test_died_while_a_trial_ran(case):
         assert (again.ordinal, again.attempt, again.hyperparameters) == (0, number, first.hyperparameters)
     other = one.take_over().next()
     assert (other.ordinal, other.attempt) == (1, 1), "given up after three attempts, and another is asked"
-    assert one.rows() == [(0, n, "lost", True) for n in (1, 2, 3)] + [(1, 1, None, False)]
+    assert one.rows() == [(0, n, "lost") for n in (1, 2, 3)] + [(1, 1, None)]
 
 
 def test_a_cancelled_study_is_only_swept(case):
     one = case()
     one.take_over().next()
-    one.change_state(State.CANCELLED)
+    one.change_state(Action.CANCEL)
     assert one.take_over().state is State.CANCELLED
-    assert one.rows() == [(0, 1, "cancelled", True)]
+    assert one.rows() == [(0, 1, "cancelled")]
     with one.database.begin() as session:
         leases.release(session, one.lease.group_id, one.lease.epoch)
         assert leases.claim(session, "two", 60) is None
@@ -76,7 +36,7 @@ def test_a_study_that_failed_by_its_waste_goes_on_when_it_is_queued_again(case):
     while not study.book.hopeless:
         attempt = study.next()
         study.settle(attempt, result_of(study, attempt))
-    one.change_state(State.FAILED)
+    one.change_state(Action.FAIL)
     with one.database.begin() as session:
         studies.create(session, study.spec)
     assert one.state() == "queued"
@@ -93,4 +53,4 @@ def test_the_one_before_is_refused_everywhere(case):
     for write in (old.next, lambda: old.settle(attempt, result_of(old, attempt))):
         with pytest.raises(LeaseLost):
             write()
-    assert one.rows() == [(0, 1, "lost", True)]
+    assert one.rows() == [(0, 1, "lost")]

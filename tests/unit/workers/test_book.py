@@ -82,22 +82,22 @@ def test_a_study_may_waste_twenty_or_half_its_budget():
 
 def test_waste_of_an_earlier_run_is_forgiven_and_what_counted_still_counts():
     endings = [Ending(Outcome.VALID, 3.0), *[Ending(Outcome.ERROR)] * 21]
-    rows = [Record(n, 1, n, {"rate": 0.5}, True, ending, earlier=True) for n, ending in enumerate(endings)]
+    rows = [Record(n, 1, {"rate": 0.5}, ending, earlier=True) for n, ending in enumerate(endings)]
     book = Book.of("study", spec(2), rows)
     assert (book.counted, book.wasted, book.hopeless, book.may_ask()) == (1, 0, False, True)
-    book = Book.of("study", spec(2), [*rows, Record(22, 1, 22, {"rate": 0.5}, True, Ending(Outcome.ERROR))])
+    book = Book.of("study", spec(2), [*rows, Record(22, 1, {"rate": 0.5}, Ending(Outcome.ERROR))])
     assert book.wasted == 1
 
 
 def test_a_row_without_an_end_is_open():
     rows = [
-        Record(0, 1, 10, {"rate": 0.5}, True, Ending(Outcome.VALID, 3.0)),
-        Record(1, 1, 11, {"rate": 0.6}, True, Ending(Outcome.LOST)),
-        Record(1, 2, 12, {"rate": 0.6}, False, None),
+        Record(0, 1, {"rate": 0.5}, Ending(Outcome.VALID, 3.0)),
+        Record(1, 1, {"rate": 0.6}, Ending(Outcome.LOST)),
+        Record(1, 2, {"rate": 0.6}, None),
     ]
     book = Book.of("study", spec(3), rows)
     assert (book.counted, list(book.again)) == (1, [])
-    assert book.open == {1: Attempt("study", 1, 2, {"rate": 0.6}, 12)}
+    assert book.open == {1: Attempt("study", 1, 2, {"rate": 0.6})}
 
 
 @given(st.data(), st.integers(1, 6), st.integers(1, 4))
@@ -111,14 +111,12 @@ def test_a_book_rebuilt_from_its_rows_is_the_same_book(data, trials, places):
             one = book.again.popleft() if book.again else attempt(asked)
             asked = max(asked, one.ordinal + 1)
             book.start(one)
-            rows[one.ordinal, one.attempt] = Record(one.ordinal, one.attempt, None, one.hyperparameters, False, None)
+            rows[one.ordinal, one.attempt] = Record(one.ordinal, one.attempt, one.hyperparameters, None)
         elif endable:
             one = book.open[data.draw(st.sampled_from(endable))]
             outcome = data.draw(st.sampled_from(Outcome))
             book.end(one, outcome)
-            rows[one.ordinal, one.attempt] = Record(
-                one.ordinal, one.attempt, None, one.hyperparameters, True, Ending(outcome)
-            )
+            rows[one.ordinal, one.attempt] = Record(one.ordinal, one.attempt, one.hyperparameters, Ending(outcome))
         rebuilt = Book.of("study", spec(trials), [rows[key] for key in sorted(rows)])
         assert rebuilt.open == book.open
         assert (rebuilt.counted, rebuilt.wasted, rebuilt.losses) == (book.counted, book.wasted, book.losses)

@@ -7,7 +7,8 @@ from mudman.results import Decision, Outcome
 from mudman.simulation import simulate
 from mudman.specs import parse
 from service.store.attempts import Ending
-from service.store.search import CONSTRAINT, Mirror
+from service.store.mirror import Mirror
+from service.store.optuna_rows import CONSTRAINT
 
 
 def spec(sampler: str = "tpe", startup: int = 3):
@@ -101,4 +102,3 @@ def test_what_optuna_hears_of_each_outcome(end, state, constraints):
     trial = mirror._study.trials[0]
     assert trial.state == optuna.trial.TrialState[state]
     assert trial.constraints == constraints
-    assert trial.user_attrs.get("end_reason") == (None if state == "COMPLETE" else end.reason or end.outcome.value)

@@ -1,0 +1,155 @@
+"""A study in Optuna's own tables, written so that Optuna and its dashboard read it as theirs.
+
+Optuna's stock path makes over 50 statements and 14 commits per trial. Here a trial's start and its end are one
+statement each, inside the transaction that writes our own row: either both tables know of it, or neither. The line is
+drawn there: samplers never read these tables (see ``mirror``), and nothing of ours depends on what else is in them.
+Schema 12 of Optuna, unchanged since its version 3.2; the tests read every kind of row back with Optuna itself.
+"""
+
+import json
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from mudman.results import Outcome
+
+CONSTRAINT = "retain_budget"
+"""Name of the one constraint that Optuna sees, whatever bounds the spec has; its value is the violation in units of
+the bound."""
+STATES = {
+    Outcome.VALID: "COMPLETE",
+    Outcome.OVER_RETAIN_BUDGET: "PRUNED",
+    Outcome.DIVERGED: "PRUNED",
+    Outcome.OUT_OF_MEMORY: "FAIL",
+    Outcome.LOST: "FAIL",
+    Outcome.CANCELLED: "FAIL",
+    Outcome.ERROR: "FAIL",
+}
+"""Names of ``optuna.trial.TrialState``."""
+_UNMEASURED_VIOLATION = 1000.0
+"""Of a diverged trial that has none of its own: large and finite, for Optuna refuses NaN."""
+
+_STUDY = text(
+    """
+    with study as (
+        insert into optuna.studies (study_name) values (:name) on conflict do nothing returning study_id
+    )
+    insert into optuna.study_directions (study_id, objective, direction)
+    select study_id, 0, cast(:direction as optuna.studydirection) from study
+    """
+)
+
+_START = text(
+    """
+    with trial as (
+        insert into optuna.trials (study_id, number, state, datetime_start)
+        select study_id, :number, 'RUNNING', now() at time zone 'utc' from optuna.studies where study_name = :name
+        returning trial_id
+    ), params as (
+        insert into optuna.trial_params (trial_id, param_name, param_value, distribution_json)
+        select trial_id, name, value, distribution
+        from trial, jsonb_to_recordset(cast(:params as jsonb)) as p(name text, value float8, distribution text)
+    ), attributes as (
+        insert into optuna.trial_user_attributes (trial_id, key, value_json)
+        select trial_id, key, value from trial, jsonb_each_text(cast(:attributes as jsonb))
+    )
+    select trial_id from trial
+    """
+)
+
+_END = text(
+    """
+    with trial as (
+        update optuna.trials set state = cast(:state as optuna.trialstate), datetime_complete = now() at time zone 'utc'
+        where trial_id = :trial_id and state = 'RUNNING' returning trial_id
+    ), attributes as (
+        insert into optuna.trial_user_attributes (trial_id, key, value_json)
+        select trial_id, key, value from trial, jsonb_each_text(cast(:attributes as jsonb))
+    ), constraints as (
+        insert into optuna.trial_system_attributes (trial_id, key, value_json)
+        select trial_id, key, value from trial, jsonb_each_text(cast(:constraints as jsonb))
+    ), steps as (
+        insert into optuna.trial_intermediate_values
+            (trial_id, step, intermediate_value, intermediate_value_type)
+        select trial_id, step, value, 'FINITE'
+        from trial, jsonb_to_recordset(cast(:steps as jsonb)) as s(step int, value float8)
+    )
+    insert into optuna.trial_values (trial_id, objective, value, value_type)
+    select trial_id, 0, cast(:value as float8), 'FINITE' from trial where cast(:value as float8) is not null
+    """
+)
+
+
+def create(session: Session, study_id: str, direction: str) -> None:
+    """The Optuna study of that name, if there is none yet. ``direction``: ``maximize`` or ``minimize``."""
+    session.execute(_STUDY, {"name": study_id, "direction": direction.upper()})
+
+
+def start(
+    session: Session,
+    study_id: str,
+    number: int,
+    hyperparameters: dict[str, float],
+    distributions: dict[str, str],
+    notes: dict[str, object],
+) -> int:
+    """A running trial; answers Optuna's ``trial_id``. ``distributions``: as Optuna's JSON, by name; ``notes``: user
+    attributes. ``number``: of the attempt within the study, for Optuna has no second attempts."""
+    params = [{"name": n, "value": v, "distribution": distributions[n]} for n, v in hyperparameters.items()]
+    values = {"name": study_id, "number": number, "params": json.dumps(params), "attributes": _json_values(notes)}
+    return session.execute(_START, values).scalar_one()
+
+
+def end(
+    session: Session,
+    trial_id: int,
+    outcome: Outcome,
+    *,
+    value: float | None,
+    violation: float | None,
+    reason: str,
+    steps: dict[int, float] | None = None,
+) -> None:
+    """The trial has ended. One that has ended before stays as it is. ``steps``: intermediate values."""
+    state = STATES[outcome]
+    violation = violation_of(outcome, violation)
+    constraints = {} if violation is None else {f"constraints:{CONSTRAINT}": violation}
+    values = {
+        "trial_id": trial_id,
+        "state": state,
+        "value": value if state == "COMPLETE" else None,
+        "attributes": _json_values({} if state == "COMPLETE" else {"end_reason": reason}),
+        "constraints": _json_values(constraints),
+        "steps": json.dumps([{"step": step, "value": value} for step, value in (steps or {}).items()]),
+    }
+    session.execute(_END, values)
+
+
+def next_number(session: Session, study_id: str) -> int:
+    """Number of the next trial that Optuna sees. Only the holder of the lease may use it."""
+    query = text(
+        "select coalesce(max(number) + 1, 0) from optuna.trials join optuna.studies using (study_id)"
+        " where study_name = :name"
+    )
+    return session.execute(query, {"name": study_id}).scalar_one()
+
+
+def violation_of(outcome: Outcome, violation: float | None) -> float | None:
+    """What the sampler sees as the constraint: nothing of a trial that it learns nothing from."""
+    if STATES[outcome] == "FAIL":
+        return None
+    return _UNMEASURED_VIOLATION if violation is None and outcome is not Outcome.VALID else violation
+
+
+def running(session: Session, study_id: str) -> list[int]:
+    """``trial_id`` of every trial that Optuna holds for running."""
+    query = text(
+        "select trial_id from optuna.trials join optuna.studies using (study_id)"
+        " where study_name = :name and trials.state = 'RUNNING' order by trial_id"
+    )
+    return list(session.scalars(query, {"name": study_id}))
+
+
+def _json_values(values: dict[str, object]) -> str:
+    """Optuna keeps each attribute as JSON text."""
+    return json.dumps({key: json.dumps(value) for key, value in values.items()})
