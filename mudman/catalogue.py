@@ -28,7 +28,7 @@ from mudman.specs.components import AdversarySpec, Backward, ElasticPenalty, Mas
 from mudman.specs.evaluations import Evaluation
 from mudman.specs.losses import Loss
 from mudman.specs.methods import MethodSpec, MudmanSpec
-from mudman.specs.study import SamplerSpec
+from mudman.specs.search import Pruner, SamplerSpec
 
 TITLES = {
     "methods": "Methods",
@@ -42,6 +42,7 @@ TITLES = {
     "attacks": "Attacks (`attack`)",
     "evaluations": "Evaluations (`evaluations`)",
     "samplers": "Samplers (`sampler`)",
+    "pruners": "Early stopping (`pruner`)",
 }
 
 
@@ -119,6 +120,7 @@ def named() -> dict[str, dict[str, type[Model] | None]]:
         "attacks": dict.fromkeys(literals(AttackSpec, "type"), AttackSpec),
         "evaluations": variants(Evaluation),
         "samplers": dict.fromkeys(literals(SamplerSpec, "type")),
+        "pruners": variants(Pruner),
     }
 
 

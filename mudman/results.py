@@ -9,11 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Outcome(StrEnum):
-    """How a trial ended. The first three count toward the budget of the study."""
+    """How a trial ended. The first four count toward the budget of the study."""
 
     VALID = "valid"
     OVER_RETAIN_BUDGET = "over_retain_budget"
     DIVERGED = "diverged"
+    PRUNED = "pruned"
+    """The study's pruner stopped the attack: what was seen until then did not promise enough."""
     OUT_OF_MEMORY = "out_of_memory"
     LOST = "lost"
     CANCELLED = "cancelled"
@@ -22,7 +24,7 @@ class Outcome(StrEnum):
     @property
     def counts(self) -> bool:
         """Whether a trial that ended so counts toward ``budget.trials``."""
-        return self in (Outcome.VALID, Outcome.OVER_RETAIN_BUDGET, Outcome.DIVERGED)
+        return self in (Outcome.VALID, Outcome.OVER_RETAIN_BUDGET, Outcome.DIVERGED, Outcome.PRUNED)
 
     @property
     def runs_again(self) -> bool:
@@ -160,6 +162,12 @@ class TrialResult(_Data):
     retain_loss_final: Loss = None
     passes_booked: int = 0
     """Passes as the published procedure books them, both phases."""
+    passes_skipped: int = 0
+    """Booked passes of the plan that a pruned trial left out."""
+    judged: Loss = None
+    """Of a pruned trial: the objective at the check that ended it."""
+    pruned_below: Loss = None
+    """The cut of the study's pruner that it fell below there."""
     passes_made: int = 0
     """Forward and backward passes that really ran, evaluations apart."""
     seconds: float = 0.0

@@ -10,6 +10,7 @@ A study is simulated when its model's id is ``simulated``. The trial's length an
 import math
 import re
 import time
+from collections.abc import Mapping
 
 from mudman.faults import SpecError
 from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, Report, TrialResult
@@ -17,48 +18,77 @@ from mudman.specs import StudySpec
 
 MODEL_ID = "simulated"
 _STEPS = 10
+_VIOLATIONS = {
+    Outcome.VALID: -1.0,
+    Outcome.PRUNED: -1.0,
+    Outcome.OVER_RETAIN_BUDGET: 0.5,
+    Outcome.DIVERGED: 1000.0,
+}
 
 
-def simulate(spec: StudySpec, hyperparameters: dict[str, float], report: Report) -> TrialResult:
-    """A smooth function of the hyper-parameters as objective, reported in ten steps per phase."""
+def simulate(
+    spec: StudySpec, hyperparameters: dict[str, float], report: Report, cuts: Mapping[int, float] | None = None
+) -> TrialResult:
+    """A smooth function of the hyper-parameters as objective, reported in ten steps per phase; as a relearning curve it
+    falls towards its value. ``cuts``: as for ``run_trial``."""
     started = time.monotonic()
     seconds, asked = wishes(spec)
-    pause = seconds / (2 * _STEPS)
-    curves: dict[str, list[Point]] = {"unlearn": [], "relearn": []}
     value = _value(hyperparameters)
-    for phase, total in (("unlearn", spec.budget.unlearn_passes), ("relearn", spec.attack.passes)):
-        for step in range(1, _STEPS + 1):
-            time.sleep(pause)
-            point = Point(passes=total * step // _STEPS, forget_loss=value + 1 / step, retain_loss=3.0)
-            curves[phase].append(point)
-            if report(Progress(phase=phase, passes=point.passes, of=total, point=point)) is Decision.STOP:
-                return TrialResult(
-                    outcome=Outcome.CANCELLED,
-                    unlearning=Curve.of(curves["unlearn"]),
-                    relearning=Curve.of(curves["relearn"]),
-                    seconds=time.monotonic() - started,
-                )
     outcome = _mixed(value) if asked == "mixed" else Outcome(asked)
-    valid = outcome is Outcome.VALID
+    curves: dict[str, list[Point]] = {"unlearn": [], "relearn": []}
+    cut_short = _play(spec, value, seconds, report, cuts if cuts and outcome is Outcome.VALID else {}, curves)
+    outcome = cut_short or outcome
+    booked = sum(points[-1].passes for points in curves.values() if points)
+    last = curves["relearn"][-1] if curves["relearn"] else None
+    pruned, over = outcome is Outcome.PRUNED, outcome is Outcome.OVER_RETAIN_BUDGET
     return TrialResult(
         outcome=outcome,
-        value=value if valid else None,
-        violation={Outcome.VALID: -1.0, Outcome.OVER_RETAIN_BUDGET: 0.5, Outcome.DIVERGED: 1000.0}.get(outcome),
-        violated="retain_loss_increase" if outcome is Outcome.OVER_RETAIN_BUDGET else None,
-        overrun=0.02 if outcome is Outcome.OVER_RETAIN_BUDGET else None,
-        stopped_at_pass=30 if outcome is Outcome.OVER_RETAIN_BUDGET else None,
+        value=value if outcome is Outcome.VALID else None,
+        violation=_VIOLATIONS.get(outcome),
+        violated="retain_loss_increase" if over else None,
+        overrun=0.02 if over else None,
+        stopped_at_pass=booked if pruned else 30 if over else None,
+        judged=last.forget_loss if pruned else None,
+        pruned_below=(cuts or {}).get(last.passes) if pruned else None,
         unlearning=Curve.of(curves["unlearn"]),
         relearning=Curve.of(curves["relearn"]),
-        forget_loss_min=value,
-        forget_loss_final=value,
+        forget_loss_min=last and (last.forget_loss if cut_short else value),
+        forget_loss_final=last and (last.forget_loss if cut_short else value),
         retain_loss_unlearned=3.0,
-        passes_booked=spec.budget.unlearn_passes + spec.attack.passes,
-        passes_made=spec.budget.unlearn_passes + spec.attack.passes,
+        passes_booked=booked,
+        passes_skipped=spec.budget.unlearn_passes + spec.attack.passes - booked if pruned else 0,
+        passes_made=booked,
         seconds=time.monotonic() - started,
         device="simulated",
         fault=Fault(type="SimulatedFault", message="asked for") if outcome is Outcome.ERROR else None,
         log=f"simulated trial, value {value:.6f}",
     )
+
+
+def _play(
+    spec: StudySpec,
+    value: float,
+    seconds: float,
+    report: Report,
+    cuts: Mapping[int, float],
+    curves: dict[str, list[Point]],
+) -> Outcome | None:
+    """Both phases, into ``curves``; how the trial ended, where it was not at its end."""
+    for phase, total in (("unlearn", spec.budget.unlearn_passes), ("relearn", spec.attack.passes)):
+        for step in range(1, _STEPS + 1):
+            time.sleep(seconds / (2 * _STEPS))
+            point = Point(passes=total * step // _STEPS, forget_loss=value + 1 / step, retain_loss=3.0)
+            curves[phase].append(point)
+            if report(Progress(phase=phase, passes=point.passes, of=total, point=point)) is Decision.STOP:
+                return Outcome.CANCELLED
+            if phase == "relearn" and point.forget_loss < cuts.get(point.passes, -math.inf):
+                return Outcome.PRUNED
+    return None
+
+
+def checks(spec: StudySpec) -> tuple[int, ...]:
+    """Passes of the attack at which it is evaluated."""
+    return tuple(spec.attack.passes * step // _STEPS for step in range(1, _STEPS + 1))
 
 
 def wishes(spec: StudySpec) -> tuple[float, str]:

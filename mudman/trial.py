@@ -31,21 +31,26 @@ if TYPE_CHECKING:
 
 
 def run_trial(
-    spec: StudySpec | Mapping[str, Any], hyperparameters: Mapping[str, float], report: Report | None = None
+    spec: StudySpec | Mapping[str, Any],
+    hyperparameters: Mapping[str, float],
+    report: Report | None = None,
+    cuts: Mapping[int, float] | None = None,
 ) -> TrialResult:
     """Run one trial and say how it ended.
 
     :param spec: the study, or the mapping that a spec file holds.
     :param hyperparameters: a value for every range of the method, by dotted path (``adversary.decay``).
     :param report: called after every pass; answering ``Decision.STOP`` ends the trial before the next one.
+    :param cuts: of the study's pruner (``mudman.pruning.cuts``), in nats per token by passes of the attack: a trial
+        whose objective is below one at that check is pruned. Without them the attack runs to its end.
     :returns: a result for every way a trial can end, bad numbers, lack of memory and exceptions included.
     :raises SpecError: hyper-parameters that do not fit, a model or text that cannot be had: no trial took place.
     """
     spec = spec if isinstance(spec, StudySpec) else parse(dict(spec))
     method = resolve(spec.method, dict(hyperparameters))
-    trial = _Trial(spec, report or _carry_on)
+    trial = _Trial(spec, report or _carry_on, cuts or {})
     if spec.model.id == simulation.MODEL_ID:
-        return simulation.simulate(spec, dict(hyperparameters), trial.report)
+        return simulation.simulate(spec, dict(hyperparameters), trial.report, trial.cuts)
 
     import torch
 
@@ -55,6 +60,8 @@ def run_trial(
         return _run(spec, method, trial)
     except _StopOrdered:
         return trial.result(Outcome.CANCELLED)
+    except _BelowCut:
+        return trial.result(Outcome.PRUNED, ended_by_check=True)
     except SpecError:
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -117,6 +124,10 @@ class _StopOrdered(Exception):
     """``report`` answered STOP."""
 
 
+class _BelowCut(Exception):
+    """A check of the attack found less than the pruner asks for."""
+
+
 def _carry_on(progress: Progress) -> Decision:
     return Decision.CONTINUE
 
@@ -127,6 +138,7 @@ class _Trial:
 
     spec: StudySpec
     report: Report
+    cuts: Mapping[int, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     bench: "Bench | None" = None
     constraint: Constraint | None = None
@@ -212,8 +224,24 @@ class _Trial:
             if self.report(Progress(phase=phase, passes=passes, of=of, point=point)) is Decision.STOP:
                 self.say("stopped by order")
                 raise _StopOrdered
+            if phase == "relearn" and point is not None and self._is_below_cut(passes):
+                raise _BelowCut
 
         return passed
+
+    def _is_below_cut(self, passes: int) -> bool:
+        """Whether the pruner ends the attack at this check; a loss that is no number ends it by itself."""
+        if passes not in self.cuts or self.points["relearn"][-1].forget_loss is None:
+            return False
+        judged, cut = self._judged(), self.cuts[passes]
+        if judged < cut:
+            self.say(f"forget loss {judged:.4f} is below the pruner's cut {cut:.4f}")
+        return judged < cut
+
+    def _judged(self) -> float | None:
+        """The forget loss that the objective would be if the attack ended now."""
+        minimum, final = self._attacked_losses()
+        return minimum if self.spec.objective.reduce == "min" else final
 
     def is_over(self, point: Point) -> bool:
         """Whether a bound ends the trial at this check."""
@@ -224,7 +252,7 @@ class _Trial:
         """The result of a trial that ends now, with all that was seen until now."""
         unlearning, relearning = Curve.of(self.points["unlearn"]), Curve.of(self.points["relearn"])
         minimum, final = self._attacked_losses()
-        booked = sum(self.booked.values())
+        booked, pruned = sum(self.booked.values()), outcome is Outcome.PRUNED
         over = self.constraint if outcome is Outcome.OVER_RETAIN_BUDGET else None
         if over is not None:  # what was measured at the check that ended it
             self.say(f"over the bound {over.violated} by {over.overrun}")
@@ -249,6 +277,9 @@ class _Trial:
             trace=self.trace,
             token_losses=self.token_losses or None,
             passes_booked=booked,
+            passes_skipped=self.spec.attack.passes - self.booked["relearn"] if pruned else 0,
+            judged=self._judged() if pruned else None,
+            pruned_below=self.cuts[self.booked["relearn"]] if pruned else None,
             passes_made=self.made,
             paused_passes=self.paused_passes,
             zero_norm_loops=self.zero_norm_loops,
@@ -265,9 +296,9 @@ class _Trial:
 
     def value(self) -> float | None:
         """The objective, after the attack; None where it is no number."""
-        objective, (minimum, final) = self.spec.objective, self._attacked_losses()
+        objective = self.spec.objective
         if objective.metric == "forget_loss":
-            return minimum if objective.reduce == "min" else final
+            return self._judged()
         judged = _measuring(self.spec, "forget" if objective.metric == "wmdp_accuracy" else None)
         return self.latest[judged][1][0].value
 

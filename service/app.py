@@ -1,13 +1,15 @@
-"""The API's application factory: ``uvicorn --factory service.app:create_app``."""
+"""The API's application factory, for ``python -m service`` or any ASGI server."""
 
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from service.access import Access
+from service.metrics import Metrics
 from service.openapi import complete
 from service.problems import handle_errors
-from service.routes import catalogue, comparisons, health, presets, studies, trials
+from service.routes import actions, catalogue, cluster, comparisons, health, metrics, presets, studies, trials
 from service.store.database import Database
 from service.store.settings import Settings
 
@@ -36,8 +38,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.database, app.state.settings = database, settings
-    app.state.routers = [module.router for module in (health, presets, studies, trials, comparisons, catalogue)]
+    app.state.database, app.state.settings, app.state.metrics = database, settings, Metrics(database)
+    app.add_middleware(Access, observe=app.state.metrics.observe)
+    app.state.routers = [
+        module.router
+        for module in (health, metrics, presets, studies, actions, trials, comparisons, cluster, catalogue)
+    ]
     for router in app.state.routers:
         app.include_router(router)
     handle_errors(app)

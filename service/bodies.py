@@ -1,19 +1,23 @@
 """From the bytes of a request to a checked spec. Long bodies and unknown kinds are refused unparsed."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Request
+from pydantic import Field, WithJsonSchema, model_validator
 
 from mudman import presets
 from mudman.documents import read_json, read_yaml
-from mudman.faults import FieldFault, SpecError
+from mudman.faults import FieldFault, SpecError, between_fields
 from mudman.registry import source_faults
 from mudman.specs import Model, Name, StudySpec, parse, parse_as
 from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, location, parse_comparison
 from service.problems import BodyTooLarge, UnsupportedBody
+from service.store.actions import RETRIED
+from service.store.refusals import WrongRequest
 
 JSON = ("application/json",)
 YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -35,6 +39,47 @@ class PresetRequest(ComparisonPresetRequest):
 
     variant: Name | None = None
     """Which one, where the preset is a comparison; default: its first."""
+
+
+class Extension(Model):
+    """More trials for a finished study."""
+
+    trials: int = Field(ge=1, le=1_000_000)
+    """New total of ``budget.trials``."""
+
+
+class Retry(Model):
+    """Which trials run again; without anything, all that ended for good and do not count."""
+
+    outcomes: list[Literal["error", "out_of_memory", "lost"]] = Field(list(RETRIED), min_length=1, max_length=3)
+    """Those whose last attempt ended so."""
+    ordinals: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100_000)
+    """Only these."""
+
+
+Chosen = dict[str, Annotated[Any, WithJsonSchema({"type": "number"})]]
+
+
+class Enqueue(Model):
+    """One trial, or several: values by hyper-parameter, named as in a trial's ``hyperparameters``."""
+
+    hyperparameters: Chosen | None = None
+    """Of one trial."""
+    trials: list[Chosen] | None = Field(None, min_length=1, max_length=1000)
+    """Of several, in order."""
+
+    @model_validator(mode="after")
+    def _either(self) -> "Enqueue":
+        if (self.hyperparameters is None) == (self.trials is None):
+            message = "needs either hyperparameters, for one trial, or trials, for several"
+            raise between_fields([FieldFault("", message, "give one of them")])
+        return self
+
+    def places(self) -> dict[tuple[str, ...], dict[str, Any]]:
+        """Each trial's values, by where they stand in the body."""
+        if self.trials is None:
+            return {("hyperparameters",): self.hyperparameters}
+        return {("trials", str(index)): values for index, values in enumerate(self.trials)}
 
 
 @dataclass(frozen=True)
@@ -68,6 +113,14 @@ async def _body(request: Request) -> Body:
     return Body(await _read(request, request.app.state.settings.max_body_bytes), kind)
 
 
+async def _optional_body(request: Request) -> Body:
+    """A request without a body needs no media type either."""
+    announced = any(header in request.headers for header in ("content-type", "transfer-encoding"))
+    if not announced and request.headers.get("content-length", "0") == "0":
+        return Body(b"", "json")
+    return await _body(request)
+
+
 async def _read(request: Request, limit: int) -> bytes:
     parts, length = [], 0
     async for part in request.stream():
@@ -85,7 +138,24 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 RequestBody = Annotated[Body, Depends(_body)]
+OptionalBody = Annotated[Body, Depends(_optional_body)]
 T = TypeVar("T")
+Kind = TypeVar("Kind", bound=Model)
+
+
+def parse_action(body: Body, kind: type[Kind]) -> Kind:
+    """The body of an action; nothing means an empty mapping. Raises ``WrongRequest`` with every fault."""
+    try:
+        return parse_as(kind, _document(body) if body.raw.strip() else {})
+    except RecursionError:
+        raise WrongRequest.at("", "is nested too deeply", "it has three levels at most") from None
+    except SpecError as error:
+        raise WrongRequest(error.faults) from None
+
+
+def canonical(request: Model) -> str:
+    """Equal for requests that mean the same."""
+    return json.dumps(request.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
 
 
 def parse_submission(body: Body, data_root: Path) -> Submission:

@@ -56,6 +56,15 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self._http.close()
 
+    def ready(self) -> dict[str, str]:
+        """What the API says of its own readiness: each check with ``ok`` or what is wrong."""
+        try:
+            return self._http.get("/readyz").json()["checks"]
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        except (ValueError, KeyError, TypeError):
+            raise Unreachable(f"what answers at {self.url} is no mudman API. Remedy: correct the address") from None
+
     def submit(
         self,
         document: Document | str,
@@ -86,8 +95,33 @@ class Client:
     def trial(self, study_id: str, ordinal: int) -> Document:
         return self._ask("GET", f"/studies/{_part(study_id)}/trials/{ordinal}", repeat=True)
 
+    def pause(self, study_id: str) -> Document:
+        return self._ask("POST", f"/studies/{_part(study_id)}/pause")
+
+    def resume(self, study_id: str) -> Document:
+        return self._ask("POST", f"/studies/{_part(study_id)}/resume")
+
     def cancel(self, study_id: str) -> Document:
         return self._ask("POST", f"/studies/{_part(study_id)}/cancel")
+
+    def extend(self, study_id: str, trials: int) -> Document:
+        """``trials``: the new total."""
+        return self._ask("POST", f"/studies/{_part(study_id)}/extend", repeat=True, json={"trials": trials})
+
+    def retry(self, study_id: str, *, outcomes: list[str] | None = None, ordinals: list[int] | None = None) -> Document:
+        """Of the trials that ended for good without counting; None: whatever their outcome, or number."""
+        wanted = {"outcomes": outcomes, "ordinals": ordinals}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return self._ask("POST", f"/studies/{_part(study_id)}/retry", json=given)
+
+    def enqueue(self, study_id: str, *trials: dict[str, float], key: str | None = None) -> Document:
+        """Chosen hyper-parameters, one mapping per trial; answers what waits in line. Safe to repeat, as ``submit``."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        path = f"/studies/{_part(study_id)}/trials"
+        return self._ask("POST", path, repeat=True, headers=headers, json={"trials": list(trials)})
+
+    def delete(self, study_id: str) -> None:
+        self._ask("DELETE", f"/studies/{_part(study_id)}")
 
     def compare(
         self,
@@ -110,6 +144,9 @@ class Client:
     def cancel_comparison(self, comparison_id: str) -> Document:
         return self._ask("POST", f"/comparisons/{_part(comparison_id)}/cancel")
 
+    def delete_comparison(self, comparison_id: str) -> None:
+        self._ask("DELETE", f"/comparisons/{_part(comparison_id)}")
+
     def table(self, comparison_id: str, *, reference: str | None = None) -> Document:
         wanted = {"reference": reference} if reference is not None else {}
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True)
@@ -118,6 +155,10 @@ class Client:
         """The table as ``markdown`` or ``csv``."""
         wanted = {"format": form} | ({"reference": reference} if reference is not None else {})
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True, as_text=True)
+
+    def cluster(self) -> Document:
+        """Nodes, what runs on them, what waits and why, and each owner's standing."""
+        return self._ask("GET", "/cluster", repeat=True)
 
     def presets(self) -> list[Document]:
         answer = self._ask("GET", "/presets", repeat=True)
@@ -166,6 +207,8 @@ class Client:
         )
 
     def _read(self, answer: httpx.Response) -> Any:
+        if answer.status_code == 204:
+            return None
         try:
             body = answer.json()
         except ValueError:

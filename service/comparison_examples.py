@@ -137,7 +137,13 @@ def _row(variant: str, state: str, asked: int, outcomes: dict[str, int], **found
         **nothing,
         "outcomes": outcomes,
         "trials": asked,
-        "spent": {"gpu_seconds": 0.0, "cpu_seconds": seconds, "passes_booked": passes, "passes_made": passes},
+        "spent": {
+            "gpu_seconds": 0.0,
+            "cpu_seconds": seconds,
+            "passes_booked": passes,
+            "passes_made": passes,
+            "passes_skipped": 0,
+        },
         **found,
     }
 

@@ -42,6 +42,8 @@ class Spent(View):
     passes_booked: int
     """As the published procedure books them."""
     passes_made: int
+    passes_skipped: int
+    """Booked passes that the pruner left out."""
 
 
 Verdict = Literal["reference", "better", "worse", "unresolved"]
@@ -158,6 +160,7 @@ def _row(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Row:
             cpu_seconds=entry.tally.seconds * entry.spec.resources.cpus,
             passes_booked=entry.tally.passes_booked,
             passes_made=entry.tally.passes_made,
+            passes_skipped=entry.tally.passes_skipped,
         ),
     )
 

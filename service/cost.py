@@ -13,7 +13,7 @@ class Cost(View):
     trials: int
     """Trials that count."""
     passes_per_trial: int
-    """Unlearning and attack; fewer where a trial is stopped early."""
+    """Unlearning and attack; fewer where a bound or the study's pruner stops a trial early."""
     baseline_passes: int
     """The same attack on the untouched model, once."""
     passes_total: int

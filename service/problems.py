@@ -14,11 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from mudman.faults import FieldFault, MudmanError, SpecError
+from service.access import REQUEST_ID
 from service.store.comparisons import ComparisonFinished, ComparisonNameTaken, UnknownComparison
 from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
 from service.store.pages import InvalidCursor
+from service.store.refusals import NoRoom, NotFinished, NothingToRetry, PartOfComparison, WrongRequest
 from service.store.states import RefusedTransition
 from service.store.studies import NameTaken
 
@@ -112,6 +114,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[type[MudmanError], Kind] = {
     SpecError: Kind(422, "invalid-spec", "The spec has wrong fields"),
+    WrongRequest: Kind(422, "invalid-request", "The request has wrong fields"),
     InvalidCursor: Kind(422, "invalid-cursor", "The cursor is malformed"),
     IdempotencyConflict: Kind(422, "idempotency-key-reused", "The idempotency key was used for another request"),
     UnknownStudy: Kind(404, "unknown-study", "There is no such study"),
@@ -121,6 +124,10 @@ KINDS: dict[type[MudmanError], Kind] = {
     UnknownVariant: Kind(404, "unknown-variant", "The comparison has no such variant"),
     NameTaken: Kind(409, "name-taken", "The name is taken by another spec"),
     RefusedTransition: Kind(409, "refused-transition", "The study's state does not allow this"),
+    NothingToRetry: Kind(409, "nothing-to-retry", "There is nothing to retry"),
+    NoRoom: Kind(409, "no-room", "The budget has no room for more trials"),
+    NotFinished: Kind(409, "not-finished", "Only what has finished can be deleted"),
+    PartOfComparison: Kind(409, "part-of-comparison", "The study belongs to a comparison"),
     ComparisonNameTaken: Kind(409, "name-taken", "The name is taken"),
     ComparisonFinished: Kind(409, "refused-transition", "Every study has finished"),
     NoValidTrial: Kind(409, "no-valid-trial", "No trial is valid"),
@@ -268,7 +275,10 @@ def _gone(request: Request, error: ClientDisconnect) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return respond(request, _INTERNAL, "An unexpected error. The server's log says more; nothing was stored.")
+    detail = "An unexpected error. The server's log says more; nothing was stored."
+    # This answer is given outside of every middleware.
+    headers = {REQUEST_ID: request.state.request_id}
+    return respond(request, _INTERNAL, detail, headers=headers)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -78,7 +78,7 @@ def _cell(text: str | None) -> str:
 
 _RESULT = ("n", "last", "mean", "standard_error", "standard_error_published", "median", "best")
 _OWN = ("variant", "study", "state", "trials", "reason", "reference_lead", "verdict")
-_SPENT = ("gpu_seconds", "cpu_seconds", "passes_booked", "passes_made")
+_SPENT = ("gpu_seconds", "cpu_seconds", "passes_booked", "passes_made", "passes_skipped")
 _COLUMNS = (
     *("variant", "study", "state", *_RESULT),
     *("to_reference", "to_reference_standard_error", "to_baseline", "to_baseline_standard_error"),

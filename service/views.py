@@ -29,7 +29,7 @@ class Live(View):
 
 class ProgressView(View):
     trials: int
-    """Trials that count: valid, over the retain budget, or diverged."""
+    """Trials that count: valid, over the retain budget, diverged, or pruned."""
     budget: int
     """Trials asked for."""
     running: int
@@ -222,8 +222,7 @@ def _live(trial: Trial) -> Live:
     )
 
 
-def trial_summary(trial: Trial, result: dict[str, Any]) -> TrialSummary:
-    """``result``: the trial's, or what of it a list has read."""
+def trial_summary(trial: Trial) -> TrialSummary:
     seconds = (trial.finished_at - trial.started_at).total_seconds() if trial.finished_at else None
     return TrialSummary(
         ordinal=trial.ordinal,
@@ -231,9 +230,9 @@ def trial_summary(trial: Trial, result: dict[str, Any]) -> TrialSummary:
         outcome=trial.outcome,
         value=trial.value,
         hyperparameters=trial.hyperparameters,
-        overrun=result.get("overrun"),
-        stopped_at_pass=result.get("stopped_at_pass"),
-        seconds=result.get("seconds") or seconds,
+        overrun=trial.overrun,
+        stopped_at_pass=trial.stopped_at_pass,
+        seconds=trial.seconds or seconds,
         started_at=trial.started_at,
         finished_at=trial.finished_at,
     )
@@ -243,13 +242,13 @@ def trial_view(attempts: list[Trial]) -> TrialView:
     """``attempts`` at one trial, first to last; at least one."""
     latest = attempts[-1]
     return TrialView(
-        **dict(trial_summary(latest, latest.result or {})),
+        **dict(trial_summary(latest)),
         study=latest.study_id,
         result=latest.result,
         log=latest.log,
         progress=latest.progress,
         worker=latest.worker,
-        attempts=[trial_summary(trial, trial.result or {}) for trial in attempts],
+        attempts=[trial_summary(trial) for trial in attempts],
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m workers dispatcher | runner | up | demo``: each part is imported only when it is run."""
+"""``python -m workers dispatcher | runner | observer | up | demo``: each part is imported only when it is run."""
 
 import importlib
 import sys
@@ -6,6 +6,7 @@ import sys
 _PARTS = {
     "dispatcher": "workers.dispatcher",
     "runner": "workers.runner",
+    "observer": "workers.observer",
     "up": "workers.embedded.up",
     "demo": "workers.embedded.demo",
 }

@@ -8,13 +8,14 @@ import logging
 import os
 import platform
 import threading
+import time
 import traceback
 from typing import Any
 
 import ray
 from ray.tune import Trainable
 
-from mudman import run_trial
+from mudman import logs, run_trial
 from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, TrialResult
 from workers.orders import Order, Word, versions
 
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 0.8
 """Seconds after which ``step`` returns at the latest: Tune delivers a stop order between two steps."""
+FIRST_WORD = 0.02
+"""Seconds until the first word at the latest: it says where the trial runs, or of a very short one how it ended."""
+AGAIN = 0.1
+"""Seconds until a result is said again."""
 PATIENCE = 10.0
 """Seconds that a trial has to obey a stop order; then its process ends."""
 STUCK = 70
@@ -35,17 +40,24 @@ WORD = "word"
 
 class TrialActor(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
-        self._trial = RunningTrial(config[ORDER])
+        # Of this node: the runner's settings stay with the runner.
+        logs.configure(os.environ.get("MUDMAN_LOG_LEVEL", "INFO"), os.environ.get("MUDMAN_LOG_FORMAT", "text"))
+        self._place = _whereabouts()
+        self._trial = RunningTrial(config[ORDER], self._place)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._trial.end()
-        self._trial = RunningTrial(new_config[ORDER])
+        self._trial = RunningTrial(new_config[ORDER], self._place)
         return True
 
     def step(self) -> dict[str, Any]:
-        # The first word comes at once: it says where the trial runs.
-        word = self._trial.word(timeout=HEARTBEAT if self.iteration else 0)
-        return {WORD: word.model_dump_json(), "done": word.result is not None}
+        # It is the runner that ends a trial: it may keep the place for a moment after the result.
+        word = self._trial.word(timeout=HEARTBEAT if self.iteration else FIRST_WORD)
+        return {WORD: word.model_dump_json()}
+
+    def halt(self) -> None:
+        """The trial is to stop between two passes: nobody waits for it any more."""
+        self._trial.stop()
 
     def cleanup(self) -> None:
         self._trial.end()
@@ -60,34 +72,48 @@ class TrialActor(Trainable):
 class RunningTrial:
     """One trial in a thread of its own, watched from the actor's."""
 
-    def __init__(self, order: str):
+    def __init__(self, order: str, place: dict[str, Any]):
+        """``place``: node, host, process and device."""
+        self._place = place
+        self._named: dict[str, Any] = {}
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._latest: Progress | None = None
         self._points: dict[str, list[Point]] = {"unlearn": [], "relearn": []}
         self._result: TrialResult | None = None
+        self._said = False
         self._thread = threading.Thread(target=self._run, args=(order,), name="trial", daemon=True)
         self._thread.start()
 
     def word(self, timeout: float) -> Word:
         """What there is to say: at once when the trial has ended, after ``timeout`` seconds otherwise."""
+        if self._said:
+            time.sleep(AGAIN)
         self._ended.wait(timeout)
         with self._lock:
+            self._said = self._result is not None
             result = self._result.model_dump(mode="json") if self._result else None
-            return Word(worker=_whereabouts(), progress=self._progress(), result=result)
+            return Word(worker=self._place, progress=self._progress(), result=result)
+
+    def stop(self) -> None:
+        """Ask the trial to end between two passes; it is not waited for."""
+        self._stop.set()
 
     def end(self) -> None:
-        """Stop the trial between two passes. One that does not obey takes the whole process with it."""
-        self._stop.set()
+        """Stop the trial and wait for its end. One that does not obey takes the whole process with it."""
+        self.stop()
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
-            log.error("the trial did not stop within %g s: this process ends", PATIENCE)
+            log.error("the trial did not stop within %g s: this process ends", PATIENCE, extra=self._named)
             os._exit(STUCK)
 
     def _run(self, order: str) -> None:
         try:
-            result = _result(order, self._report)
+            read = Order.model_validate_json(order)
+            self._named = read.log_fields
+            logs.about(**self._named)
+            result = _result(read, self._report)
         except BaseException as error:  # noqa: BLE001 - whatever is raised in a trial is the trial's result
             out_of_memory = isinstance(error, MemoryError)
             fault = Fault(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
@@ -115,18 +141,18 @@ class RunningTrial:
         }
 
 
-def _result(order_json: str, report) -> TrialResult:
-    order = Order.model_validate_json(order_json)
+def _result(order: Order, report) -> TrialResult:
     if order.versions != versions():
         message = f"the runner has {order.versions}, this worker has {versions()}. Remedy: give both the same image"
         return TrialResult(outcome=Outcome.ERROR, fault=Fault(type="VersionMismatch", message=message))
-    return run_trial(order.spec.for_trial(order.ordinal), order.hyperparameters, report)
+    return run_trial(order.spec.for_trial(order.ordinal), order.hyperparameters, report, order.cuts)
 
 
 def _whereabouts() -> dict[str, Any]:
     cards = os.environ.get("CUDA_VISIBLE_DEVICES", "") if ray.get_gpu_ids() else ""
     return {
         "node": ray.util.get_node_ip_address(),
+        "node_id": ray.get_runtime_context().get_node_id(),
         "host": platform.node(),
         "pid": os.getpid(),
         "device": f"cuda:{cards}" if cards else "cpu",

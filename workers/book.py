@@ -24,9 +24,17 @@ class Attempt:
     hyperparameters: dict[str, float] = field(hash=False)
     opened: tuple[int, ...] | None = None
     """Of a first attempt: the ordinals that were open when it was sampled."""
+    enqueued: int | None = None
+    """Of a first attempt: sequence of the enqueued trial that it takes."""
+    cuts: dict[int, float] = field(default_factory=dict, hash=False)
+    """Of the study's pruner, by passes of the attack."""
 
     def again(self) -> "Attempt":
-        return replace(self, attempt=self.attempt + 1, opened=None)
+        return replace(self, attempt=self.attempt + 1, opened=None, enqueued=None)
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        return {"study_id": self.study_id, "ordinal": self.ordinal, "attempt": self.attempt}
 
     def __str__(self) -> str:
         return f"{self.study_id} trial {self.ordinal} attempt {self.attempt}"
@@ -51,16 +59,17 @@ class Book:
         """From the rows of the study, by ordinal and attempt. A row without an end is an open attempt."""
         book = cls(study_id, spec)
         for row in history:
-            # A later attempt of an ordinal stands for what was to be started again.
-            book.again = deque(attempt for attempt in book.again if attempt.ordinal != row.ordinal)
             attempt = Attempt(study_id, row.ordinal, row.attempt, row.hyperparameters)
             book.start(attempt)
             if row.ending is not None:
                 book.end(attempt, row.ending.outcome, earlier=row.earlier)
+            if row.run_again:
+                book.retry(attempt)
         return book
 
     def start(self, attempt: Attempt) -> None:
         self.open[attempt.ordinal] = attempt
+        self._strike(attempt.ordinal)
 
     def end(self, attempt: Attempt, outcome: Outcome, *, earlier: bool = False) -> bool:
         """Book the end of an attempt; whether its ordinal has ended with it for good.
@@ -79,13 +88,25 @@ class Book:
         self.wasted += not earlier
         return True
 
+    def retry(self, attempt: Attempt) -> None:
+        """Somebody asked for another attempt at what had ended for good; how often it was lost is forgiven."""
+        self.losses.pop(attempt.ordinal, None)
+        self._strike(attempt.ordinal)
+        self.again.append(attempt.again())
+
+    def _strike(self, ordinal: int) -> None:
+        """Off the list of what is to be started again: a later attempt stands for it."""
+        if any(waiting.ordinal == ordinal for waiting in self.again):
+            self.again = deque(waiting for waiting in self.again if waiting.ordinal != ordinal)
+
     def may_ask(self) -> bool:
         """Whether a new ordinal is needed: each one that is open may still count."""
         return self.counted + len(self.open) + len(self.again) < self.spec.budget.trials
 
     @property
     def complete(self) -> bool:
-        return self.counted >= self.spec.budget.trials
+        """The budget is met, and nobody waits for a retry: trials that were retried may count beyond the budget."""
+        return self.counted >= self.spec.budget.trials and not self.again and not self.open
 
     @property
     def hopeless(self) -> bool:

@@ -1,8 +1,10 @@
 """Attaching to the Ray cluster, which may still be starting."""
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
@@ -17,14 +19,39 @@ PATIENCE = 60.0
 """Seconds to wait for a Ray that does not answer: embedded, it starts beside the dispatcher."""
 
 
+HEAD_GONE = 20
+"""Seconds without the head after which Ray ends its driver's process: a head that died comes back without memory, so
+there is nothing to wait for but a short cut of the network."""
+NODE_ID = "ray.io/node-id"
+"""Label that Ray gives every node."""
+
+
 class RayUnavailable(MudmanError):
     """No Ray cluster answers at the configured address."""
 
 
+def fitting(resources: ResourcesSpec) -> frozenset[str]:
+    """Ids of the nodes that are alive and could hold one trial if they were empty."""
+    return frozenset(node["NodeID"] for node in _alive() if _holds(node["Resources"], resources))
+
+
+def away_from(nodes: Collection[str]) -> dict[str, str]:
+    """Ray's label selector for any node but these; empty without any."""
+    return {NODE_ID: f"!in({','.join(sorted(nodes))})"} if nodes else {}
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _holds(node: dict[str, float], resources: ResourcesSpec) -> bool:
+    return node.get("GPU", 0) >= resources.gpus and node.get("CPU", 0) >= resources.cpus
+
+
 def misfit(resources: ResourcesSpec) -> SpecError | None:
     """Why no node that is alive could ever hold one trial; None if one could. Ray itself would wait for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(node.get("GPU", 0) >= resources.gpus and node.get("CPU", 0) >= resources.cpus for node in nodes):
+    nodes = [node["Resources"] for node in _alive()]
+    if any(_holds(node, resources) for node in nodes):
         return None
     gpus, cpus = (max((node.get(kind, 0) for node in nodes), default=0) for kind in ("GPU", "CPU"))
     if resources.gpus > gpus:
@@ -37,18 +64,19 @@ def misfit(resources: ResourcesSpec) -> SpecError | None:
 
 
 @contextmanager
-def attached(address: str, desk: Desk) -> Iterator[None]:
+def attached(address: str, desk: Desk | None = None) -> Iterator[None]:
     """This process as a driver of the cluster. Token and its mode come from Ray's own environment variables.
 
-    Raises ``RayUnavailable``.
+    It is waited for until the desk is halted, if there is one. Raises ``RayUnavailable``.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(ConnectionError),
-        stop=stop_after_delay(PATIENCE) | (lambda state: desk.halted),
+        stop=stop_after_delay(PATIENCE) | (lambda state: desk is not None and desk.halted),
         wait=wait_exponential(0.5, max=5),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
     )
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(HEAD_GONE))
     try:
         retrying(ray.init, address=address, logging_level=logging.WARNING)
     except ConnectionError as error:

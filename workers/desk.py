@@ -1,11 +1,18 @@
 """Where Tune's thread and the ledger's meet: plain memory under one lock, never waiting for a database."""
 
 import threading
+import time
 from collections import deque
 
 from mudman.results import Outcome, TrialResult
 from workers.book import Attempt
 from workers.orders import Word
+
+HANDOVER = 0.25
+"""Seconds that Tune waits for the ledger when a trial has ended, at most: usually the next one is there in a few
+hundredths, and the process that became free gets it without a detour."""
+START = 8.0
+"""Seconds that a new process may take to start."""
 
 
 class Desk:
@@ -18,18 +25,27 @@ class Desk:
         self._words: dict[Attempt, Word] = {}
         self._begun: set[Attempt] = set()
         self._ended: list[tuple[Attempt, TrialResult]] = []
+        self._blamed: dict[str, str] = {}
+        self._limit: int | None = None
+        self._taken: dict[str, float] = {}
+        """When each living attempt was taken (monotonic seconds)."""
+        self._settling = False
+        self._no_place_before = 0.0
         self._halted = False
         self._news = False
+        self.quarantined: frozenset[str] = frozenset()
+        """Nodes that no trial is to be sent to, as the ledger read it last."""
 
     # ---------------------------------------------------------------------------------------------- Tune's thread
 
     def take(self, trial_id: str, patience: float) -> Attempt | None:
         """The next attempt to run. While none lives there is nothing else to do, so wait for it a little."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._live or self._halted, timeout=patience)
-            if not self._ready or self._halted:
+            self._changed.wait_for(lambda: self._takeable() or self._live or self._halted, timeout=patience)
+            if not self._takeable() or self._halted:
                 return None
             attempt = self._live[trial_id] = self._ready.popleft()
+            self._taken[trial_id] = time.monotonic()
             return attempt
 
     def hear(self, trial_id: str, word: Word) -> bool:
@@ -40,6 +56,7 @@ class Desk:
                 return True  # withdrawn; or finished, for Tune repeats a trial's last result
             if word.result is not None:
                 self._end(trial_id, TrialResult.model_validate(word.result))
+                self._changed.wait_for(lambda: self._ready or not (self._ended or self._settling), HANDOVER)
                 return True
             self._words[attempt] = word
             if attempt not in self._begun:
@@ -48,25 +65,59 @@ class Desk:
                 self._changed.notify_all()
             return False
 
-    def vanish(self, trial_id: str) -> None:
-        """The trial is gone without a result: its process died."""
+    @property
+    def place_is_coming(self) -> bool:
+        """Whether a process is being started for an attempt that was taken.
+
+        Tune would give that attempt to a process that becomes free meanwhile and throw the new one away, again and
+        again where trials are shorter than a process takes to start. So the free one is kept from Tune for so long;
+        but not where a new one did not come lately: there is no place for it.
+        """
         with self._changed:
-            if trial_id in self._live:
-                self._end(trial_id, TrialResult(outcome=Outcome.LOST))
+            starting = [self._taken[name] for name, attempt in self._live.items() if attempt not in self._begun]
+            now = time.monotonic()
+            if self._halted or not starting or now < self._no_place_before:
+                return False
+            if now - min(starting) > START:
+                self._no_place_before = now + 10 * START
+                return False
+            return True
+
+    def holds(self, trial_id: str) -> Attempt | None:
+        """The attempt that this trial of Tune's is, unless it has ended."""
+        return self._live.get(trial_id)
+
+    def lose(self, trial_id: str, result: TrialResult) -> Attempt | None:
+        """The trial ends without having handed in a result of its own; the attempt that it was, if it still was one."""
+        with self._changed:
+            attempt = self._live.get(trial_id)
+            if attempt:
+                self._end(trial_id, result)
+            return attempt
+
+    def blame(self, node_id: str, reason: str) -> None:
+        """Everything fails on the node: no trial is to be sent there for a while."""
+        with self._changed:
+            self._blamed[node_id] = reason
+            self._changed.notify_all()
 
     def clear(self) -> None:
-        """Tune has ended and may be started anew: nothing lives."""
+        """Tune has ended and may be started anew: nothing lives, and what still did is begun again."""
         with self._changed:
             for trial_id in list(self._live):
-                self.vanish(trial_id)
+                self._end(trial_id, TrialResult(outcome=Outcome.CANCELLED))
 
     @property
     def halted(self) -> bool:
         """Whether every trial is to end, and no other to begin."""
         return self._halted
 
+    def _takeable(self) -> bool:
+        return bool(self._ready) and (self._limit is None or len(self._live) < self._limit)
+
     def _end(self, trial_id: str, result: TrialResult) -> None:
         attempt = self._live.pop(trial_id)
+        del self._taken[trial_id]
         self._words.pop(attempt, None)
         self._begun.discard(attempt)
         self._ended.append((attempt, result))
@@ -84,6 +135,41 @@ class Desk:
         """Attempts that were offered and that nobody has taken yet."""
         return len(self._ready)
 
+    @property
+    def limit(self) -> int | None:
+        """Attempts that may live at once: the group's share. None: as many as there are places."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int | None) -> None:
+        """What was offered beyond it and nobody has taken is given back, to be begun again."""
+        with self._changed:
+            self._limit = limit
+            while limit is not None and self._ready and len(self._live) + len(self._ready) > limit:
+                self._ended.append((self._ready.pop(), TrialResult(outcome=Outcome.CANCELLED)))
+            self._changed.notify_all()
+
+    @property
+    def sated(self) -> bool:
+        """Whether as many attempts live as may: a process without one has nothing to wait for."""
+        return self._limit is not None and len(self._live) >= self._limit
+
+    def wait_for_place(self, timeout: float) -> bool:
+        """For a share in the cluster, ``timeout`` seconds at most; whether there is one, or all is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._halted or not self.sated, timeout)
+
+    @property
+    def blamed(self) -> dict[str, str]:
+        """Nodes that were blamed, with the reasons, until they are ``put_away``."""
+        with self._changed:
+            return dict(self._blamed)
+
+    def put_away(self, node_id: str) -> None:
+        """Nothing is left to do about a blamed node."""
+        with self._changed:
+            self._blamed.pop(node_id, None)
+
     def wait(self, timeout: float) -> None:
         """Until an attempt has begun or ended, for ``timeout`` seconds at most."""
         with self._changed:
@@ -93,7 +179,14 @@ class Desk:
         """Attempts that ended since the last call."""
         with self._changed:
             ended, self._ended = self._ended, []
+            self._settling = self._settling or bool(ended)
             return ended
+
+    def settled(self) -> None:
+        """What had ended is stored, and what comes next lies ready."""
+        with self._changed:
+            self._settling = False
+            self._changed.notify_all()
 
     @property
     def news(self) -> bool:

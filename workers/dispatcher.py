@@ -1,4 +1,4 @@
-"""A dispatcher: claims groups that have work and keeps a runner for each. Knows Postgres only.
+"""A dispatcher: shares the cluster out, claims groups that have a place, keeps a runner for each. Knows Postgres only.
 
 ``python -m workers dispatcher``. Ray ends its driver's process when the head dies, so there is none in here. Runners
 have sessions of their own: when a dispatcher is killed they go on, and leases decide who may claim their groups.
@@ -21,16 +21,17 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.store import events, leases, studies
+from mudman import logs
+from service.store import events, leases, retention, studies
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Claim
 from service.store.settings import Settings
 from service.store.states import FINISHED, Action, RefusedTransition, State
 from service.store.tables import Event, Study
-from workers import lifeline, problems
+from workers import lifeline, planner, problems
 from workers.database_url import handed_over
 from workers.keeper import LEASE_LOST
-from workers.logs import configure_logging
+from workers.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ MOST_RUNNERS = 16
 """Runners that one dispatcher keeps at a time; each takes some 300 MB."""
 MOST_FAILURES = 5
 """Runners in a row that may end without finishing a trial."""
+SWEEP = 3600.0
+"""Seconds between two looks for what is too old to keep."""
 LONGEST_PAUSE = 60.0
 """Seconds until a group whose runner failed is claimed again, at most; the first time one second."""
 PATIENCE = 12.0
@@ -54,6 +57,9 @@ class Dispatcher:
     environment: dict[str, str]
     """Of the runners: names the file that holds the database URL, never the URL."""
     runners: list[tuple[Claim, subprocess.Popen]] = field(default_factory=list)
+    watcher: Watcher | None = None
+    swept: float = -math.inf
+    """When old logs, events and keys were dropped last (monotonic seconds)."""
     outage: float = -math.inf
     """When the database was seen to be away last (monotonic seconds)."""
 
@@ -70,18 +76,47 @@ class Dispatcher:
         self.end_runners()
 
     def turn(self) -> None:
-        """Say that we live, see to runners that ended, claim what is free."""
+        """Say that we live, see to runners that ended, share out, claim what is free and has a place."""
         with self.database.begin() as session:
             leases.seen(session, self.id, platform.node(), os.getpid())
         for claim, process in list(self.runners):
             if process.poll() is not None:
                 self._ended(claim, process.returncode)
                 self.runners.remove((claim, process))
+        if self.watcher:
+            self.watcher.keep()
+        self._plan()
+        if len(self.runners) >= MOST_RUNNERS:
+            self._retire()
         while len(self.runners) < MOST_RUNNERS and (claim := self._claim()):
             if claim.failures >= MOST_FAILURES:
                 self._give_up(claim)
             else:
                 self.runners.append((claim, self._spawn(claim)))
+
+        if time.monotonic() - self.swept > SWEEP:
+            self.swept = time.monotonic()
+            log.info("dropped what was old: %s", retention.drop_old(self.database, self.settings))
+
+    def _plan(self) -> None:
+        try:
+            with self.database.begin() as session:
+                planner.plan(session, self.settings, MOST_RUNNERS)
+        except DatabaseUnavailable as error:
+            log.warning("shares stay as they are: %s", error)  # a database that is away says so to the next statement
+
+    def _retire(self) -> None:
+        """A runner keeps its process while its group waits, for it may have a place again soon; but not where another
+        group needs the process."""
+        with self.database.begin() as session:
+            if not leases.claimable(session):
+                return
+            idle = leases.without_place(session, [claim.group_id for claim, _ in self.runners])
+        for claim, process in self.runners:
+            if claim.group_id in idle:
+                log.info("group %s waits: its runner makes room", claim.group_id, extra=claim.log_fields)
+                process.terminate()
+                return
 
     def end_runners(self) -> None:
         """Ended on request is no failure, also where a runner had to be killed: its lease is given back for it."""
@@ -92,9 +127,11 @@ class Dispatcher:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("the runner of group %s does not end: killed", claim.group_id)
+                log.warning("the runner of group %s does not end: killed", claim.group_id, extra=claim.log_fields)
                 process.kill()
                 process.wait()
+        if self.watcher:
+            self.watcher.end()
         try:
             with self.database.begin() as session:
                 for claim, _ in self.runners:
@@ -117,14 +154,15 @@ class Dispatcher:
             start_new_session=True,
             pass_fds=lifeline.inherited(),
         )
-        log.info("group %s epoch %d: runner %d", claim.group_id, claim.epoch, process.pid)
+        log.info("group %s epoch %d: runner %d", claim.group_id, claim.epoch, process.pid, extra=claim.log_fields)
         return process
 
     def _ended(self, claim: Claim, status: int) -> None:
         """A runner that ended by itself has given the lease back; any other one has not, so it is done here."""
         failed = status not in (0, LEASE_LOST)
         reason = _reason(status)
-        log.log(logging.WARNING if failed else logging.INFO, "group %s: runner %s", claim.group_id, reason)
+        level = logging.WARNING if failed else logging.INFO
+        log.log(level, "group %s: runner %s", claim.group_id, reason, extra=claim.log_fields)
         pause = min(LONGEST_PAUSE, 2.0**claim.failures)
         with self.database.begin() as session:
             held = leases.release(
@@ -145,7 +183,9 @@ class Dispatcher:
                 except RefusedTransition as refusal:
                     log.info("%s", refusal)  # cancelled in the meantime
                 else:
-                    log.error("study %s: %s", study.id, problem["detail"])
+                    log.error(
+                        "study %s: %s", study.id, problem["detail"], extra={"study_id": study.id} | claim.log_fields
+                    )
             leases.release(session, claim.group_id, claim.epoch)
 
 
@@ -184,9 +224,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers dispatcher", description=__doc__.splitlines()[0])
     parser.add_argument("--id", help="name of this dispatcher; default: host, process and a random part")
     arguments = parser.parse_args(argv)
-    configure_logging()
-    lifeline.watch()
     settings = Settings()
+    logs.configure(settings.log_level, settings.log_format)
+    lifeline.watch()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         # Set from another thread: the handler may run while this one holds the event's own lock.
@@ -194,7 +234,8 @@ def main(argv: list[str]) -> int:
     name = arguments.id or f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
     database = Database(settings.read_database_url(), pool_size=2, application="mudman-dispatcher")
     try:
-        Dispatcher(settings, database, name, handed_over(settings)).run(stop)
+        environment = handed_over(settings)
+        Dispatcher(settings, database, name, environment, watcher=Watcher(environment)).run(stop)
     finally:
         database.close()
     return 0

@@ -7,6 +7,7 @@ the epoch, and what finishes meanwhile waits to be delivered.
 import logging
 import os
 import threading
+import time
 
 from service.store import leases
 from service.store.database import Database, DatabaseUnavailable
@@ -21,8 +22,12 @@ LAST_WORDS = 60.0
 """Seconds that a runner without a lease has to stop its trials and deliver what waits; then it ends by force."""
 
 
+LOOK = 0.5
+"""Seconds between two looks at the share."""
+
+
 class LeaseKeeper(threading.Thread):
-    """``max_live`` is the group's share, as of the last renewal."""
+    """``max_live`` is the group's share."""
 
     def __init__(self, database: Database, lease: Lease, desk: Desk, renewal: float, expiry: float):
         super().__init__(name="lease", daemon=True)
@@ -36,7 +41,7 @@ class LeaseKeeper(threading.Thread):
     def run(self) -> None:
         try:
             while self._renewed():
-                self._given_back.wait(self._renewal)
+                self._wait()
         except Exception:
             log.exception("the lease is not renewed any more")
             self._fence("the lease will be lost")
@@ -56,6 +61,20 @@ class LeaseKeeper(threading.Thread):
         elif not self._given_back.is_set():
             self._fence("another runner has the lease")
         return renewal.alive
+
+    def _wait(self) -> None:
+        """Until the next renewal is due; the share may change before."""
+        due = time.monotonic() + self._renewal
+        while (left := due - time.monotonic()) > 0 and not self._given_back.wait(min(left, LOOK)):
+            if left > LOOK:
+                self._look()
+
+    def _look(self) -> None:
+        try:
+            with self._database.begin() as session:
+                self.max_live = leases.max_live(session, self._lease)
+        except DatabaseUnavailable as error:
+            log.warning("the share could not be read: %s", error)
 
     def give_back(self, *, retry_after: float | None = None, failed: bool = False) -> None:
         """Release the lease and renew no more. May raise ``DatabaseUnavailable``: it expires by itself then."""

@@ -9,18 +9,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import select
 
 from mudman.results import TrialResult
-from service.store import attempts, leases, studies
+from service.store import attempts, events, leases, nodes, studies
+from service.store.attempts import Report
 from service.store.database import Database, DatabaseUnavailable
-from service.store.leases import Lease
+from service.store.events import UnknownStudy
+from service.store.leases import Lease, NoPlace
 from service.store.states import Action, RefusedTransition, State
 from service.store.tables import Study
 from workers.book import Attempt
 from workers.desk import Desk
 from workers.problems import too_much_waste
+from workers.rounds import Rounds
 from workers.study import StudyInHand
 
 log = logging.getLogger(__name__)
@@ -30,24 +34,30 @@ TURN = 0.25
 AHEAD = 2
 """Attempts of the whole group that wait to be taken, at most. Each is sampled without the results of those that run,
 and lost with the runner; more would bring nothing, for Tune itself has taken one before there is a place for it."""
+QUARANTINE = 600.0
+"""Seconds that no trial is sent to a node on which everything failed."""
 LOOK = 0.9
 """Seconds between two looks at the studies' states, and between two writes of an attempt's progress."""
 
 
 class Ledger(threading.Thread):
-    """``failure`` holds what ended it, if it did not end by ``finish``."""
+    """``hands``: the unfinished studies of the group; those that run get trials, and one that is paused may go on.
+    ``failure`` holds what ended it, if it did not end by ``finish``.
+    """
 
     def __init__(
         self,
         database: Database,
         lease: Lease,
         desk: Desk,
-        running: dict[str, StudyInHand],
+        hands: dict[str, StudyInHand],
         max_live: Callable[[], int | None],
     ):
         super().__init__(name="ledger", daemon=True)
         self._database, self._lease, self._desk, self._max_live = database, lease, desk, max_live
-        self._studies, self._active = running, dict(running)
+        self._studies = hands
+        self._active: dict[str, StudyInHand] = {}
+        self._rounds = Rounds(f"{lease.group_id}/{lease.epoch}")
         self._unsettled: deque[tuple[Attempt, TrialResult]] = deque()
         self._looked = 0.0
         self._others_wait = False
@@ -82,6 +92,7 @@ class Ledger(threading.Thread):
         return not self._unsettled
 
     def _turn(self) -> None:
+        self._desk.limit = self._max_live()
         while not self._settled():
             attempt, result = self._unsettled[0]
             self._studies[attempt.study_id].settle(attempt, result)
@@ -90,6 +101,7 @@ class Ledger(threading.Thread):
         if due or self._desk.news:
             self._store_progress()
         if due:
+            self._quarantine()
             self._look()
             self._looked = time.monotonic()
         for study in list(self._active.values()):
@@ -98,28 +110,48 @@ class Ledger(threading.Thread):
             self._desk.halt()
         elif not (self._others_wait or self._desk.halted):
             self._ask_ahead()
+        self._desk.settled()
 
     def _store_progress(self) -> None:
         if words := self._desk.words():
             with self._database.begin() as session:
-                for attempt, word in words.items():
-                    key = (attempt.study_id, attempt.ordinal, attempt.attempt)
-                    attempts.progress(session, self._lease, *key, word.progress, word.worker)
+                reports = (
+                    Report(attempt.study_id, attempt.ordinal, attempt.attempt, word.progress, word.worker)
+                    for attempt, word in words.items()
+                )
+                attempts.progress(session, self._lease, reports)
+
+    def _quarantine(self) -> None:
+        """Keep every trial of the cluster away from nodes on which everything fails."""
+        for node_id, reason in self._desk.blamed.items():
+            with self._database.begin() as session:
+                leases.guard(session, self._lease)
+                if not nodes.quarantine(session, node_id, QUARANTINE, reason):
+                    continue  # no observer has seen it yet
+                data = {"node": node_id, "reason": reason, "seconds": QUARANTINE}
+                for study_id in sorted(self._active):  # all take their locks in this order
+                    with suppress(UnknownStudy):  # deleted meanwhile
+                        events.append(session, study_id, "node_quarantined", data)
+            self._desk.put_away(node_id)
 
     def _look(self) -> None:
-        """Whoever cancels, pauses or queues a study changes its state; the runner follows."""
-        queued = select(Study.id).where(Study.group_id == self._lease.group_id, Study.state == State.QUEUED).limit(1)
+        """Whoever cancels, pauses, resumes, queues or deletes a study changes its row; the runner follows."""
         with self._database.begin() as session:
-            states = session.execute(select(Study.id, Study.state).where(Study.id.in_(self._active))).all()
-            self._others_wait = session.scalar(queued) is not None
-        for study_id, state in states:
-            if state != State.RUNNING:
-                log.info("study %s is %s: its trials end", study_id, state)
+            rows = session.execute(select(Study.id, Study.state).where(Study.group_id == self._lease.group_id))
+            states = dict(rows.tuples().all())
+            self._desk.quarantined = frozenset(nodes.quarantined(session))
+        self._others_wait = State.QUEUED in states.values()
+        for study_id, study in self._studies.items():
+            state = states.get(study_id, "deleted")
+            if state == State.RUNNING:
+                self._active[study_id] = study
+            elif study_id in self._active:
+                log.info("study %s is %s: its trials end", study_id, state, extra={"study_id": study_id})
                 self._dismiss(study_id)
 
     def _judge(self, study: StudyInHand) -> None:
         book = study.book
-        if book.complete and not book.open:
+        if book.complete:
             self._conclude(study, Action.COMPLETE, {"trials": book.counted})
         elif book.hopeless:
             problem = too_much_waste(study.spec, book.wasted)
@@ -130,9 +162,9 @@ class Ledger(threading.Thread):
             with self._database.begin() as session:
                 leases.guard(session, self._lease)
                 studies.change_state(session, study.id, action, data=data, problem=problem)
-        except RefusedTransition as refusal:
+        except (RefusedTransition, UnknownStudy) as refusal:
             log.info("%s", refusal)  # somebody was faster: cancelled, for example
-        log.info("study %s: %s", study.id, action)
+        log.info("study %s: %s", study.id, action, extra={"study_id": study.id})
         self._dismiss(study.id)
 
     def _dismiss(self, study_id: str) -> None:
@@ -140,19 +172,21 @@ class Ledger(threading.Thread):
         self._desk.withdraw(study_id)
 
     def _ask_ahead(self) -> None:
-        """See to it that something waits for every free place, the studies taking turns, also from one call to the
-        next.
+        """See to it that something waits for every free place, the studies taking turns.
 
         A place is free again only after its result was told: with one place the next suggestion always knows every
         result before it.
         """
-        asking = list(self._active.values())
-        while asking and self._free_places() > 0 and self._desk.waiting < AHEAD:
-            study = asking.pop(0)
-            if len(study.book.open) < study.spec.resources.max_concurrent and (attempt := study.next()):
-                self._desk.offer(attempt)
-                asking.append(study)
-                self._active[study.id] = self._active.pop(study.id)  # to the end of the line
+        while self._free_places() > 0 and self._desk.waiting < AHEAD:
+            able = {study_id for study_id, study in self._active.items() if study.startable}
+            if not able:
+                break
+            study = self._active[self._rounds.next(self._active, able)]
+            try:
+                self._desk.offer(study.next())
+            except NoPlace as refusal:  # the share has just become smaller
+                log.info("%s", refusal)
+                break
 
     def _free_places(self) -> float:
         limit = self._max_live()

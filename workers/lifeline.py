@@ -25,7 +25,12 @@ def watch() -> None:
     At once, without clean-up: leases, fencing and result-first commits are made for processes that vanish.
     """
     for descriptor in inherited():
-        threading.Thread(target=_wait, args=(descriptor,), name="lifeline", daemon=True).start()
+        follow(descriptor)
+
+
+def follow(descriptor: int) -> None:
+    """As ``watch``, over the reading end of any such pipe."""
+    threading.Thread(target=_wait, args=(descriptor,), name="lifeline", daemon=True).start()
 
 
 def _wait(descriptor: int) -> None:

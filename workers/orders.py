@@ -1,6 +1,7 @@
 """What crosses the wire between a runner and its trial actors: plain JSON, never a database or a secret."""
 
 import platform
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from mudman.specs import SPEC_VERSION, StudySpec
 
 
+@cache
 def versions() -> dict[str, str]:
     """What runner and actor must have in common: there is no shipping of code, the environment is its truth."""
     return {"mudman": version("mudman"), "spec": str(SPEC_VERSION), "python": platform.python_version()}
@@ -24,7 +26,13 @@ class Order(BaseModel):
     attempt: int
     spec: StudySpec
     hyperparameters: dict[str, float]
+    cuts: dict[int, float] = {}
+    """Of the study's pruner, by passes of the attack."""
     versions: dict[str, str]
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        return {"study_id": self.study_id, "ordinal": self.ordinal, "attempt": self.attempt}
 
 
 class Word(BaseModel):

@@ -11,8 +11,10 @@ from sqlalchemy import select
 
 from mudman.faults import SpecError
 from mudman.results import Fault
-from service.store import leases, studies
+from mudman.specs import ResourcesSpec
+from service.store import leases, nodes, studies
 from service.store.database import Database, DatabaseUnavailable
+from service.store.events import UnknownStudy
 from service.store.leases import Lease
 from service.store.states import Action, RefusedTransition, State
 from service.store.tables import Study
@@ -24,6 +26,8 @@ from workers.study import StudyInHand
 log = logging.getLogger(__name__)
 
 Of = TypeVar("Of")
+_KEPT = {"preparation": None}
+"""Answer for a study that was prepared before."""
 POLL = 0.5
 """Seconds between two looks whether studies were cancelled."""
 
@@ -33,25 +37,37 @@ def prepare(
 ) -> list[StudyInHand]:
     """Bring the studies of a group to ``running``, all in one task; answers those that are.
 
-    The others ended instead, each for a reason of its own, or the runner is to end. ``grace``: seconds to wait for a
-    node that is large enough. Raises ``ray.exceptions.RayError`` if the worker died of a group's only study: the next
-    runner tries again.
+    The others ended instead, each for a reason of its own, or the runner is to end. A study that was prepared before it
+    was queued again keeps what was pinned and measured then. ``grace``: seconds to wait for a node that is large
+    enough. Raises ``ray.exceptions.RayError`` if the worker died of a group's only study: the next runner tries again.
     """
-    unprepared = [study for study in unfinished if study.state is not State.RUNNING]
-    prepared = [study for study in unprepared if _begin(database, lease, study)]
-    if prepared:
-        misfit = _await_room(database, desk, prepared, grace)
+    begun = [study for study in unfinished if study.state is not State.RUNNING and _begin(database, lease, study)]
+    running = [study for study in unfinished if study.state is State.RUNNING]
+    if begun:
+        misfit = _await_room(database, desk, begun, grace)
         if misfit:
-            answers = {study: {"spec_error": misfit} for study in prepared}
+            answers = {study: {"spec_error": misfit} for study in begun}
         else:
-            answers = _answers(prepared, lambda studies: _ask_ray(database, desk, studies))
-        prepared = [study for study, answer in answers.items() if _conclude(database, lease, study, answer)]
-    return [study for study in unfinished if study.state is State.RUNNING or study in prepared]
+            answers = {study: _KEPT for study in begun if study.prepared}
+            unprepared = [study for study in begun if not study.prepared]
+            answers |= _answers(unprepared, lambda studies: _ask_ray(database, desk, studies)) if unprepared else {}
+        running += [study for study, answer in answers.items() if _conclude(database, lease, study, answer)]
+    return running
 
 
 def _begin(database: Database, lease: Lease, study: StudyInHand) -> bool:
-    """False if the study was cancelled in the meantime."""
-    return study.state is State.PREPARING or _change(database, lease, study.id, Action.PREPARE)
+    """False if the study was cancelled in the meantime, or was queued anew since it was taken in hand, perhaps with a
+    larger budget: that is the next runner's."""
+    if study.state is State.PREPARING:
+        return True
+    with database.begin() as session:
+        leases.guard(session, lease)
+        row = session.get(Study, study.id, with_for_update={"key_share": True})
+        if row is None or row.state != State.QUEUED or row.queued_at != study.queued_at:
+            return False
+        studies.change_state(session, study.id, Action.PREPARE)
+    log.info("study %s: %s", study.id, Action.PREPARE, extra={"study_id": study.id})
+    return True
 
 
 def _await_room(database: Database, desk: Desk, group: list[StudyInHand], grace: float) -> SpecError | None:
@@ -101,7 +117,11 @@ def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand]) -> list[d
     resources = group[0].spec.resources
     # One call per process, so that it gives the GPU's memory back (Ray's default, which ``options`` forgets).
     task = ray.remote(max_calls=1)(prepare_studies).options(
-        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, name=f"prepare {group[0].id}"
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        max_retries=0,
+        name=f"prepare {group[0].id}",
+        label_selector=cluster.away_from(_to_avoid(database, resources)),
     )
     reference = task.remote([study.spec.model_dump_json() for study in group])
     while _wanted(database, desk, group):
@@ -112,6 +132,13 @@ def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand]) -> list[d
     return []
 
 
+def _to_avoid(database: Database, resources: ResourcesSpec) -> frozenset[str]:
+    """Nodes in quarantine, where there are others for it."""
+    with database.begin() as session:
+        quarantined = frozenset(nodes.quarantined(session))
+    return quarantined if quarantined and cluster.fitting(resources) - quarantined else frozenset()
+
+
 def _conclude(database: Database, lease: Lease, study: StudyInHand, answer: dict[str, Any]) -> bool:
     """Whether the study runs now."""
     if "preparation" not in answer:
@@ -119,9 +146,11 @@ def _conclude(database: Database, lease: Lease, study: StudyInHand, answer: dict
         problem = problem or problems.preparation_failed(answer["fault"])
         _change(database, lease, study.id, Action.FAIL, problem=problem)
         return False
-    if not _change(database, lease, study.id, Action.RUN, preparation=answer["preparation"]):
+    preparation = answer["preparation"]
+    if not _change(database, lease, study.id, Action.RUN, preparation=preparation):
         return False
-    study.pin(answer["preparation"])
+    if preparation is not None:
+        study.pin(preparation)
     return True
 
 
@@ -134,7 +163,7 @@ def _change(
     problem: dict[str, Any] | None = None,
     preparation: dict[str, Any] | None = None,
 ) -> bool:
-    """False if the study was cancelled in the meantime."""
+    """False if the study was cancelled in the meantime, perhaps deleted too."""
     try:
         with database.begin() as session:
             leases.guard(session, lease)
@@ -142,8 +171,9 @@ def _change(
             study = studies.change_state(session, study_id, action, data=data, problem=problem)
             if preparation is not None:
                 study.preparation = preparation
-    except RefusedTransition as refusal:
+    except (RefusedTransition, UnknownStudy) as refusal:
         log.info("%s", refusal)
         return False
-    log.info("study %s: %s%s", study_id, action, f": {problem['detail']}" if problem else "")
+    reason = f": {problem['detail']}" if problem else ""
+    log.info("study %s: %s%s", study_id, action, reason, extra={"study_id": study_id})
     return True

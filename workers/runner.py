@@ -10,6 +10,7 @@ import signal
 
 from sqlalchemy import select
 
+from mudman import logs
 from service.store import events, leases
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Lease, LeaseLost
@@ -20,10 +21,12 @@ from workers import lifeline
 from workers.desk import Desk
 from workers.keeper import LAST_WORDS, LEASE_LOST, LeaseKeeper
 from workers.ledger import Ledger
-from workers.logs import configure_logging
 from workers.study import StudyInHand
 
 log = logging.getLogger(__name__)
+
+WAIT = 1.0
+"""Seconds between two looks for a place, so that signals are heard in between."""
 
 
 def main(argv: list[str]) -> int:
@@ -31,11 +34,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--group", required=True, help="group of studies whose lease the dispatcher has claimed")
     parser.add_argument("--epoch", required=True, type=int, help="epoch of that lease")
     arguments = parser.parse_args(argv)
-    configure_logging()
+    settings, lease = Settings(), Lease(arguments.group, arguments.epoch)
+    logs.configure(settings.log_level, settings.log_format, group=lease.group_id, epoch=lease.epoch)
     desk = Desk()
     _obey_signals(desk)
     lifeline.watch()
-    settings, lease = Settings(), Lease(arguments.group, arguments.epoch)
     database = Database(settings.read_database_url(), application="mudman-runner")
     keeper = LeaseKeeper(database, lease, desk, settings.lease_renewal, settings.lease_expiry)
     # Before anything slow: importing Ray alone takes seconds.
@@ -56,8 +59,8 @@ def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keepe
     with database.begin() as session:
         study_ids = leases.to_take_over(session, lease.group_id)
     studies = [StudyInHand(database, lease, study_id) for study_id in study_ids]
-    unfinished = [study for study in studies if study.state not in FINISHED | {State.PAUSED}]
-    if unfinished and not desk.halted:
+    unfinished = [study for study in studies if not study.state.finished]
+    if not (all(study.state is State.PAUSED for study in unfinished) or desk.halted):
         _drive(settings, database, lease, desk, keeper, unfinished)
     keeper.give_back()
     log.info("group %s: given back", lease.group_id)
@@ -80,15 +83,20 @@ def _drive(
 
     with attached(settings.ray_address, desk):
         _obey_signals(desk)  # once more: Ray has put a handler of its own in their place
-        running = {s.id: s for s in preparing.prepare(database, lease, desk, unfinished, settings.resource_grace)}
+        paused = [study for study in unfinished if study.state is State.PAUSED]
+        others = [study for study in unfinished if study not in paused]
+        running = preparing.prepare(database, lease, desk, others, settings.resource_grace)
         if not running:
             return
-        ledger = Ledger(database, lease, desk, running, lambda: keeper.max_live)
+        hands = {study.id: study for study in [*running, *paused]}
+        ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live)
         ledger.start()
         try:
-            # Tune may end before the database agrees that all is done: it is started again then.
+            # Tune ends while the group has no place, and may before the database agrees that all is done.
             while not desk.halted:
-                tuning.run(lease.group_id, desk, {s.id: s.book for s in running.values()}, resources)
+                if not desk.wait_for_place(WAIT):
+                    continue
+                tuning.run(lease.group_id, desk, {study.id: study.book for study in hands.values()}, resources)
                 desk.clear()
         finally:
             desk.halt()

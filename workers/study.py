@@ -5,21 +5,29 @@ repeated, so that a step that a lost connection cut off is simply done again.
 """
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import distribution_to_json
 
-from mudman.results import Outcome, TrialResult
+from mudman.results import Fault, Outcome, TrialResult
 from mudman.specs import StudySpec
-from service.store import attempts, optuna_rows, studies
+from service.store import attempts, enqueued, optuna_rows, studies
 from service.store.attempts import Ending, Record
 from service.store.database import Database
 from service.store.leases import Lease
 from service.store.mirror import Mirror, distribution
 from service.store.states import State
 from workers.book import Attempt, Book
+from workers.curves import Curves
 
 log = logging.getLogger(__name__)
+
+RUNNER_DIED = Fault(
+    type="RunnerDied",
+    message="the process that drove the study died or lost its lease while this trial ran; nothing was wrong with the "
+    "trial. It runs again, three times in all. Remedy: see the study's events for why",
+)
 
 
 class StudyInHand:
@@ -31,12 +39,13 @@ class StudyInHand:
         with database.begin() as session:
             study = studies.get(session, study_id)
             self.spec, self.state = _pinned(StudySpec.model_validate(study.spec), study.preparation), State(study.state)
+            self.queued_at, self.prepared = study.queued_at, study.preparation is not None
             optuna_rows.create(session, study_id, self.spec.objective.direction)
-            rows = attempts.history(session, study_id)
-        self._settle_left_behind(rows)
+            left_behind = attempts.unfinished(session, study_id)
+        self._settle_left_behind(left_behind)
         with database.begin() as session:
             rows = attempts.history(session, study_id)
-            self._next_number = optuna_rows.next_number(session, study_id)
+            self._curves = Curves.stored(session, self.spec, study_id, rows)
         self.book = Book.of(study_id, self.spec, rows)
         self._mirror = _mirror(self.spec, self.book, rows)
         space = self.spec.search_space().items()
@@ -49,8 +58,8 @@ class StudyInHand:
 
     def next(self) -> Attempt | None:
         """Start the next attempt in both tables, and in the book; None if there is none to start."""
-        if self._unborn is None:
-            self._unborn = self._choose()
+        if self._unborn is None and (chosen := self._choose()):
+            self._unborn = replace(chosen, cuts=self._curves.cuts(chosen.ordinal))
         attempt = self._unborn
         if attempt is None:
             return None
@@ -62,11 +71,10 @@ class StudyInHand:
                 attempt.ordinal,
                 attempt.attempt,
                 attempt.hyperparameters,
-                number=self._next_number,
                 distributions=self._distributions,
                 opened=attempt.opened,
+                enqueued=attempt.enqueued,
             )
-        self._next_number += 1
         self.book.start(attempt)
         self._unborn = None
         return attempt
@@ -77,25 +85,35 @@ class StudyInHand:
         self._record(attempt.ordinal, attempt.attempt, result)
         if self.book.end(attempt, ending.outcome):
             self._mirror.tell(attempt.ordinal, ending)
-        log.info("%s: %s%s", attempt, result.outcome, "" if result.value is None else f", value {result.value:.4f}")
+            self._curves.tell(attempt.ordinal, ending.outcome, result.relearning)
+        log.info("%s: %s%s", attempt, ending.reason, "" if result.value is None else f", value {result.value:.4f}")
+
+    @property
+    def startable(self) -> bool:
+        """Whether there is something to start, and the study allows one more at once."""
+        return len(self.book.open) < self.spec.resources.max_concurrent and bool(self.book.again or self.book.may_ask())
 
     def _choose(self) -> Attempt | None:
         if self.book.again:
-            return self.book.again.popleft()
+            return self.book.again[0]
         if not self.book.may_ask():
             return None
-        suggestion = self._mirror.ask()
-        return Attempt(self.id, suggestion.ordinal, 1, suggestion.hyperparameters, opened=suggestion.open)
+        with self._database.begin() as session:
+            chosen = enqueued.first(session, self.id)
+        suggestion = self._mirror.ask(chosen.hyperparameters if chosen else None)
+        sequence = chosen.sequence if chosen else None
+        return Attempt(
+            self.id, suggestion.ordinal, 1, suggestion.hyperparameters, opened=suggestion.open, enqueued=sequence
+        )
 
-    def _settle_left_behind(self, rows: list[Record]) -> None:
-        """An attempt without an end is lost (or, in a study that was ended, over)."""
-        outcome = Outcome.CANCELLED if self.state.finished else Outcome.LOST
-        for row in rows:
-            if row.ending is None:
-                log.warning(
-                    "%s trial %d attempt %d: left behind, recorded as %s", self.id, row.ordinal, row.attempt, outcome
-                )
-                self._record(row.ordinal, row.attempt, TrialResult(outcome=outcome))
+    def _settle_left_behind(self, keys: list[tuple[int, int]]) -> None:
+        """An attempt without an end is lost; in a study that was ended or paused, it was over anyway."""
+        over = self.state.finished or self.state is State.PAUSED
+        outcome = Outcome.CANCELLED if over else Outcome.LOST
+        fault = None if over else RUNNER_DIED
+        for ordinal, number in keys:
+            log.warning("%s: left behind, recorded as %s", Attempt(self.id, ordinal, number, {}), outcome)
+            self._record(ordinal, number, TrialResult(outcome=outcome, fault=fault))
 
     def _record(self, ordinal: int, attempt: int, result: TrialResult) -> None:
         with self._database.begin() as session:

@@ -1,5 +1,6 @@
 """One Ray Tune run over what lies on the desk. Tune is the engine; its files, loggers and retries are off."""
 
+import functools
 import os
 import shutil
 import tempfile
@@ -13,30 +14,53 @@ os.environ |= {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a trial is asked for when there is a place for it, not long before
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nobody restores Tune's own state
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "12",  # an actor that does not end when Tune has asked it to is killed
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 from ray import tune
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import OutOfMemoryError
+from ray.tune.execution import tune_controller
 
 from mudman.specs import ResourcesSpec
+from workers import places
 from workers.actor import TrialActor
 from workers.book import Book
+from workers.causes import KilledForMemory
 from workers.desk import Desk
-from workers.searcher import DeskSearcher, DeskStopper
+from workers.overseer import Overseer
+from workers.places import Places
+from workers.searcher import DeskGenerator, DeskSearcher, DeskStopper
+
+
+class _ActorManager(RayActorManager):
+    """Tune does not know what Ray says of a process that its memory monitor killed, and would end the whole run."""
+
+    def _actor_task_failed(self, tracked_actor_task, exception):
+        known = KilledForMemory.of(exception) if isinstance(exception, OutOfMemoryError) else exception
+        super()._actor_task_failed(tracked_actor_task, known)
+
+
+tune_controller.RayActorManager = _ActorManager
 
 
 def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesSpec) -> None:
-    """Run trials until the desk is halted. Must be called from the main thread, in one thread of a process only."""
-    held = {"cpu": resources.cpus, "gpu": resources.gpus}
+    """Run trials until the desk is halted, or until all that is left is better begun anew.
+
+    Must be called from the main thread, in one thread of a process only.
+    """
+    where = Places(desk, resources)
+    overseer = Overseer(desk, where, {study_id: book.spec.resources for study_id, book in books.items()})
     prefix = f"mudman-tune-{group_id}-"
     # A runner that was killed could not remove its folder.
     for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         tune.Tuner(
-            tune.with_resources(TrialActor, held),
+            tune.with_resources(TrialActor, functools.partial(places.request, resources)),
             tune_config=tune.TuneConfig(
-                search_alg=DeskSearcher(desk, books),
+                search_alg=DeskGenerator(desk, DeskSearcher(desk, books, where)),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
@@ -45,7 +69,8 @@ def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesS
             run_config=tune.RunConfig(
                 name="group",
                 storage_path=folder,
-                stop=DeskStopper(desk),
+                stop=DeskStopper(desk, overseer, where),
+                callbacks=[overseer],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,

@@ -32,12 +32,18 @@ class AttackSpec(Model):
     def passes_per_loop(self) -> int:
         return 4 if self.retain else 2
 
+    def checks(self) -> tuple[int, ...]:
+        """Booked passes at which it is evaluated: where a loop crosses a multiple of ``check_every``, and its end."""
+        loop = self.passes_per_loop()
+        crossings = {-(-multiple // loop) * loop for multiple in range(self.check_every, self.passes, self.check_every)}
+        return (*sorted(crossings - {self.passes}), self.passes)
+
 
 class BudgetSpec(Model):
     unlearn_passes: int = Field(ge=0, le=MOST_PASSES)
     """Passes of unlearning in one trial."""
     trials: int = Field(ge=1, le=1_000_000)
-    """Trials that count (valid, over budget or diverged) after which the study is complete."""
+    """Trials that count (valid, over budget, diverged or pruned) after which the study is complete."""
 
 
 class ConstraintSpec(Model):

@@ -61,6 +61,23 @@ class Range(Model):
         value = math.sqrt(self.low) * math.sqrt(self.high) if self.log else self.low / 2 + self.high / 2
         return round(value) if self.int else value
 
+    def nearest(self, value: float) -> float:
+        """The value of the range that is nearest to this one."""
+        value = min(max(value, self.low), self.high)
+        return round(value) if self.int else value
+
+    def levels(self, points: int) -> tuple[float, ...]:
+        """``points`` values from end to end at even distances, by their logarithm in a log range; one is the middle.
+        Of an int range each whole number at most once."""
+        if points == 1:
+            return (self.middle(),)
+        shares = [step / (points - 1) for step in range(points)]
+        if self.log:
+            inner = [self.low ** (1 - share) * self.high**share for share in shares[1:-1]]
+        else:
+            inner = [self.low * (1 - share) + self.high * share for share in shares[1:-1]]
+        return tuple(dict.fromkeys(self.nearest(value) for value in (self.low, *inner, self.high)))
+
 
 def _kind(value: Any) -> str:
     return "range" if isinstance(value, dict | Range) else "value"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,16 +12,10 @@ from mudman.specs.attack import AttackSpec, BudgetSpec, ConstraintSpec, Objectiv
 from mudman.specs.base import Model, Name, Range, Seed
 from mudman.specs.evaluations import Evaluation, RecordSpec
 from mudman.specs.methods import MethodSpec
+from mudman.specs.search import Pruner, Sampler, SamplerSpec
 from mudman.specs.sources import BatchSpec, CorpusSpec, ModelSpec
 
 SPEC_VERSION = 2
-
-
-class SamplerSpec(Model):
-    type: Literal["tpe", "random"] = "tpe"
-    seed: Seed = 0
-    startup_trials: int = Field(10, ge=0, le=1_000_000)
-    """Random trials before the sampler learns from results."""
 
 
 class SeedsSpec(Model):
@@ -46,6 +40,12 @@ class ResourcesSpec(Model):
     """Processor cores, and torch threads (rounded down, at least one)."""
     max_concurrent: int = Field(1, ge=1, le=10_000)
     """Trials of this study that may run at once."""
+    max_seconds: float | None = Field(None, gt=0, le=31_536_000)
+    """Seconds of wall-clock that one trial may take; one that takes longer is stopped as lost, and run again. None: any
+    number."""
+    max_silence: float = Field(900.0, gt=0, le=31_536_000)
+    """Seconds without a pass after which a trial is held for hung: stopped as lost, if need be by killing its process,
+    and run again. Loading the model and evaluating count as silence."""
 
 
 class StatisticsSpec(Model):
@@ -69,7 +69,9 @@ class StudySpec(Model):
     budget: BudgetSpec
     constraint: ConstraintSpec | None = None
     objective: ObjectiveSpec = ObjectiveSpec()
-    sampler: SamplerSpec = SamplerSpec()
+    sampler: Sampler = SamplerSpec()
+    pruner: Pruner | None = None
+    """Ends trials early whose relearning curve does not promise enough; null runs every attack to its end."""
     seeds: SeedsSpec = SeedsSpec()
     resources: ResourcesSpec = ResourcesSpec()
     statistics: StatisticsSpec = StatisticsSpec()
@@ -80,6 +82,11 @@ class StudySpec(Model):
     @model_validator(mode="after")
     def _consistent(self) -> "StudySpec":
         faults = divisibility_faults(self.method, self.attack, self.budget) + self._unmeasured()
+        if self.sampler.type == "grid":
+            faults += self.sampler.grid_faults(self.search_space(), self.budget.trials)
+        if self.pruner is not None and self.objective.metric != "forget_loss":
+            message = f"judges the curve of forget_loss, and {self.objective.metric} is measured after the attack only"
+            faults.append(FieldFault("pruner", message, "leave it out"))
         if self.constraint and self.constraint.pause_at is not None and not self.method.retains:
             faults.append(
                 FieldFault(
@@ -130,7 +137,13 @@ class StudySpec(Model):
 
     def unused(self) -> list[str]:
         """Dotted paths of settings that were given although the chosen variant does not use them."""
-        return sorted(f"method.{path}" for path in self.method.idle_fields() if _was_given(self.method, path))
+        sections = {"method": self.method, "sampler": self.sampler}
+        return sorted(
+            f"{name}.{path}"
+            for name, section in sections.items()
+            for path in section.idle_fields()
+            if _was_given(section, path)
+        )
 
     def identity(self) -> str:
         """SHA-256 over canonical JSON without defaults: equal for specs that mean the same study."""

@@ -24,16 +24,10 @@ Url = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StudyRef = Annotated[str, typer.Argument(metavar="STUDY", help="Id of a study, or its name.", show_default=False)]
-AnyRef = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY|COMPARISON", help="Id or name; of a name that both have, the study.", show_default=False
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (submit, ls, watch, best, cancel):
+    for command in (submit, ls, watch, best):
         app.command()(command)
 
 
@@ -102,29 +96,6 @@ def best(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
         display.best(found, client.best(found["id"]), as_json)
 
 
-def cancel(study: AnyRef, as_json: AsJson = False, url: Url = None) -> None:
-    """Cancel a study, or all of a comparison. Running trials end within seconds; finished ones stay."""
-    from service.cli import display
-
-    with connect(url) as client:
-        if (comparison := _comparison(client, study)) is not None:
-            answer = client.cancel_comparison(comparison)
-            display.line(f"comparison {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
-            return
-        answer = client.cancel(resolve(client, study)["id"])
-        display.line(f"study {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
-
-
-def _comparison(client: "Client", reference: str) -> str | None:
-    """Id of the comparison that is meant; None where it is no comparison, or a study has the name too."""
-    if reference.startswith("cp_"):
-        return reference
-    found = [one["id"] for one in client.comparisons(text=reference) if one["name"] == reference]
-    if len(found) != 1 or any(one["name"] == reference for one in client.studies(text=reference)):
-        return None
-    return found[0]
-
-
 def connect(url: str | None) -> "Client":
     """To --url, else MUDMAN_URL, else the embedded system of the state folder, else where the settings say."""
     from service import endpoint
@@ -191,14 +162,17 @@ def _follow(client: "Client", study_id: str, as_json: bool) -> int:
     return 0 if study["state"] == "completed" else 1
 
 
-def overrides_of(changes: list[str]) -> dict[str, Any]:
+def overrides_of(
+    changes: list[str], *, form: str = "PATH=VALUE", example: str = "budget.trials=4", option: str = "--set"
+) -> dict[str, Any]:
+    """Values by path, read as YAML."""
     from mudman.documents import read_yaml
 
     overrides = {}
     for change in changes:
         path, equals, value = change.partition("=")
         if not (path and equals):
-            raise typer.BadParameter(f"{change!r} is not PATH=VALUE, such as budget.trials=4", param_hint="--set")
+            raise typer.BadParameter(f"{change!r} is not {form}, such as {example}", param_hint=option)
         overrides[path] = read_yaml(value)
     return overrides
 

@@ -1,4 +1,4 @@
-"""``/comparisons``: create, list, look at, cancel, and the table that all of it is for."""
+"""``/comparisons``: create, list, look at, cancel, delete, and the table that all of it is for."""
 
 from typing import Annotated, Literal
 
@@ -122,6 +122,15 @@ def cancel(comparison_id: str, store: Store):
     """Every study of it that has not finished. Running trials end within seconds; what is finished stays."""
     with store.begin() as session:
         return _view(session, comparisons.cancel(session, comparison_id))
+
+
+@router.delete(
+    "/{comparison_id}", status_code=204, summary="Delete a comparison", responses=problems(404, 409, 422, 503)
+)
+def delete(comparison_id: str, store: Store) -> None:
+    """With all its studies and their trials, for good. One that has not finished is cancelled first (409)."""
+    with store.begin() as session:
+        comparisons.delete(session, comparison_id)
 
 
 @router.get(

@@ -52,7 +52,7 @@ def healthz():
 )
 def readyz(store: Store, settings: Configuration, response: Response):
     """Whether a study that is posted now would be stored and worked on."""
-    checks = _checks(store, within=max(10.0, 5 * settings.dispatcher_poll))
+    checks = _checks(store, within=settings.dispatcher_lives)
     ready = all(check == OK for check in checks.values())
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, checks=checks)

@@ -1,4 +1,4 @@
-"""``/studies``: create, list, look at, cancel."""
+"""``/studies``: create, list, look at."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from service.cost import DryRun, cost_of
 from service.problems import problems
 from service.routes import Configuration, Store
 from service.store import pages, standing, studies
-from service.store.states import Action, State
+from service.store.states import State
 from service.store.tables import Group, Study
 from service.views import StudyPage, StudyView, study_summary, study_view
 
@@ -104,7 +104,7 @@ def create(
         return Response(dry.model_dump_json(), media_type="application/json")
     with store.begin() as session:
         creation = studies.create(session, spec, preset=submission.preset, idempotency_key=idempotency_key)
-        view = _view(session, creation.study)
+        view = view_of(session, creation.study)
     response.status_code = 201 if creation.created else 200
     response.headers["Location"] = view.links.self
     return view
@@ -140,26 +140,10 @@ def list_studies(store: Store, filters: Annotated[Filters, Query()]):
 def show(study_id: str, store: Store):
     """Its spec, state, progress, estimated time to completion, and who works on it."""
     with store.begin() as session:
-        return _view(session, studies.get(session, study_id))
+        return view_of(session, studies.get(session, study_id))
 
 
-@router.post(
-    "/{study_id}/cancel",
-    response_model=StudyView,
-    summary="Cancel a study",
-    responses={
-        200: {"content": {"application/json": {"example": examples.STUDY | {"state": "cancelled"}}}},
-        **problems(404, 409, 422, 503),
-    },
-)
-def cancel(study_id: str, store: Store):
-    """Its running trials end within seconds; what is finished stays. A finished study cannot be cancelled (409)."""
-    with store.begin() as session:
-        studies.get(session, study_id)
-        return _view(session, studies.change_state(session, study_id, Action.CANCEL))
-
-
-def _view(session: Session, study: Study) -> StudyView:
+def view_of(session: Session, study: Study) -> StudyView:
     group = session.get_one(Group, study.group_id)
     return study_view(study, group, standing.progress(session, study, group.max_live))
 

@@ -58,7 +58,7 @@ def list_trials(study_id: str, store: Store, filters: Annotated[TrialFilters, Qu
     with store.begin() as session:
         studies.get(session, study_id)
         found, following = pages.trials(session, study_id, filters.outcome, filters.limit, filters.cursor)
-        return TrialPage(items=[trial_summary(trial, brief) for trial, brief in found], next=following)
+        return TrialPage(items=[trial_summary(trial) for trial in found], next=following)
 
 
 @router.get(

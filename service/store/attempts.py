@@ -3,21 +3,27 @@
 An attempt's start and its end are one transaction each, over our tables and Optuna's.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Float, Update, case, func, select, true, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import Update, bindparam, case, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from mudman.results import Fault, Outcome, TrialResult
+from mudman.results import Curve, Fault, Outcome, TrialResult
 from service.store import events, leases, optuna_rows
 from service.store.leases import Lease
-from service.store.result_parts import result_parts
 from service.store.tables import EnqueuedTrial, OutcomeCount, Study, Trial
 
 _VERDICTS = frozenset(Outcome) - {Outcome.LOST, Outcome.CANCELLED}
 """Outcomes that a trial reaches by itself: the runner that delivers one works."""
+
+PART = 2000
+"""Rows that are fetched at a time: while all of a large study are unpacked, the server would take the session for
+frozen."""
+LOG_HEAD, LOG_TAIL = 16_384, 49_152
+"""Characters of a trial's log that are kept from its beginning and from its end."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,26 @@ class Ending:
     """Above 0: infeasible, by how much (in units of the budget)."""
     reason: str = ""
     """For people."""
+    steps: dict[int, float] = field(default_factory=dict, hash=False)
+    """Of a pruned trial: what was judged at the check that ended it, by passes of the attack."""
 
     @classmethod
     def of(cls, result: TrialResult) -> "Ending":
-        return cls(result.outcome, result.value, result.violation, _reason(result.outcome, result.fault))
+        reason = _reason(result.outcome, result.fault)
+        steps = {} if result.judged is None else {result.relearning.passes[-1]: result.judged}
+        return cls(result.outcome, result.value, result.violation, reason, steps)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a running attempt says."""
+
+    study_id: str
+    ordinal: int
+    attempt: int
+    progress: dict[str, Any] | None
+    worker: dict[str, Any] | None
+    """Where it runs."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,8 @@ class Record:
     """None while the attempt runs."""
     earlier: bool = False
     """Started before the study was queued last."""
+    run_again: bool = False
+    """Somebody asked for another attempt after this one."""
 
 
 def start(
@@ -58,26 +82,25 @@ def start(
     attempt: int,
     hyperparameters: dict[str, float],
     *,
-    number: int,
     distributions: dict[str, str],
     opened: tuple[int, ...] | None = None,
     enqueued: int | None = None,
 ) -> bool:
-    """The attempt is about to run. May be repeated: False if it was known already. Raises ``LeaseLost``.
+    """The attempt is about to run. May be repeated: False if it was known already. Raises ``LeaseLost``, ``NoPlace``.
 
-    ``number``, ``distributions``: as for ``optuna_rows.start``. ``opened``: of a first attempt, the ordinals that were
-    open when it was sampled. ``enqueued``: sequence of the enqueued trial that it takes.
+    ``distributions``: as for ``optuna_rows.start``. ``opened``: of a first attempt, the ordinals that were open when it
+    was sampled. ``enqueued``: sequence of the enqueued trial that it takes.
     """
-    leases.guard(session, lease)
+    leases.take_place(session, lease, study_id, ordinal, attempt)
     row = {"study_id": study_id, "ordinal": ordinal, "attempt": attempt, "epoch": lease.epoch}
-    added = session.execute(insert(Trial).values(hyperparameters=hyperparameters, **row).on_conflict_do_nothing())
-    if not added.rowcount:
+    row |= {"hyperparameters": hyperparameters, "optuna_id": optuna_rows.reserve(session, study_id)}
+    added = insert(Trial).values(row).on_conflict_do_nothing().returning(Trial.ordinal)
+    if session.scalar(added) is None:
         return False
     notes = {"ordinal": ordinal, "attempt": attempt}
     if opened is not None:
         notes["open_when_asked"] = list(opened)
-    optuna_id = optuna_rows.start(session, study_id, number, hyperparameters, distributions, notes)
-    session.execute(_row(study_id, ordinal, attempt).values(optuna_id=optuna_id))
+    optuna_rows.start(session, study_id, row["optuna_id"], hyperparameters, distributions, notes)
     if enqueued is not None:
         taken = update(EnqueuedTrial).where(EnqueuedTrial.study_id == study_id, EnqueuedTrial.sequence == enqueued)
         session.execute(taken.values(ordinal=ordinal))
@@ -85,27 +108,18 @@ def start(
     return True
 
 
-def progress(
-    session: Session,
-    lease: Lease,
-    study_id: str,
-    ordinal: int,
-    attempt: int,
-    progress: dict[str, Any] | None,
-    worker: dict[str, Any] | None,
-) -> None:
-    """How far a running attempt is, and where it runs; with its first word it has started. Raises ``LeaseLost``."""
+def progress(session: Session, lease: Lease, reports: Iterable[Report]) -> None:
+    """How far running attempts are; with its first word one has started. Raises ``LeaseLost``."""
     leases.guard(session, lease)
-    started = case((Trial.worker.is_(None), func.now()), else_=Trial.started_at)
-    values = {"progress": progress, "worker": worker, "started_at": started}
-    session.execute(_unfinished(study_id, ordinal, attempt).values(values))
+    # All of them in one go to the server, as many as there are.
+    session.connection().execute(_PROGRESS, [{f"its_{name}": v for name, v in vars(r).items()} for r in reports])
 
 
 def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int, result: TrialResult) -> bool:
     """The attempt has ended. False if its end is known already: the first one stands. Raises ``LeaseLost``."""
     leases.guard(session, lease)
     stored = _storable(result)
-    log = stored.pop("log")
+    log = _bounded(stored.pop("log"))
     ended = session.execute(
         _unfinished(study_id, ordinal, attempt)
         .values(
@@ -125,16 +139,26 @@ def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt:
             value=ending.value,
             violation=ending.violation,
             reason=_storable(ending.reason),
+            steps=_steps(result.relearning),
         )
-    _count(session, study_id, result.outcome, float(seconds))
+    count(session, study_id, result.outcome, float(seconds))
     data = {"ordinal": ordinal, "attempt": attempt, "outcome": result.outcome, "value": result.value}
+    if result.fault:
+        data["reason"] = _storable(Ending.of(result).reason)
     events.append(session, study_id, "trial_finished", data)
     if result.outcome in _VERDICTS:
         leases.forget_failures(session, lease.group_id, lease.epoch)
     return True
 
 
-def _count(session: Session, study_id: str, outcome: Outcome, seconds: float) -> None:
+def _steps(relearning: Curve) -> dict[int, float]:
+    """What Optuna calls intermediate values: forget loss by passes of the attack, where it is a number."""
+    points = zip(relearning.passes, relearning.forget_loss, strict=True)
+    return {passes: loss for passes, loss in points if loss is not None}
+
+
+def count(session: Session, study_id: str, outcome: Outcome, seconds: float) -> None:
+    """One more attempt has ended so, after ``seconds``."""
     row = insert(OutcomeCount).values(study_id=study_id, outcome=outcome, attempts=1, seconds=seconds)
     more = {"attempts": OutcomeCount.attempts + 1, "seconds": OutcomeCount.seconds + row.excluded.seconds}
     session.execute(row.on_conflict_do_update(index_elements=["study_id", "outcome"], set_=more))
@@ -142,7 +166,6 @@ def _count(session: Session, study_id: str, outcome: Outcome, seconds: float) ->
 
 def history(session: Session, study_id: str) -> list[Record]:
     """Every attempt of the study by ordinal and attempt, without curves and logs."""
-    parts = result_parts(violation=Float, fault=JSONB)
     query = (
         select(
             Trial.ordinal,
@@ -150,27 +173,43 @@ def history(session: Session, study_id: str) -> list[Record]:
             Trial.hyperparameters,
             Trial.outcome,
             Trial.value,
-            parts.c.violation,
-            parts.c.fault,
+            Trial.violation,
+            Trial.reason,
+            Trial.judged,
+            Trial.judged_at,
             (Trial.started_at < Study.queued_at).label("earlier"),
+            Trial.run_again,
         )
         .join_from(Trial, Study, Study.id == Trial.study_id)
-        .outerjoin(parts, true())
         .where(Trial.study_id == study_id)
         .order_by(Trial.ordinal, Trial.attempt)
     )
+    query = query.execution_options(yield_per=PART)
     return [
-        Record(row.ordinal, row.attempt, row.hyperparameters, _ending(row), row.earlier)
+        Record(row.ordinal, row.attempt, row.hyperparameters, _ending(row), row.earlier, row.run_again)
         for row in session.execute(query)
     ]
+
+
+def curves(session: Session, study_id: str) -> dict[int, Curve]:
+    """Relearning curves of the trials that count, by ordinal."""
+    counting = [outcome for outcome in Outcome if outcome.counts]
+    query = select(Trial.ordinal, Trial.result["relearning"])
+    query = query.where(Trial.study_id == study_id, Trial.outcome.in_(counting)).execution_options(yield_per=PART)
+    return {ordinal: Curve.model_validate(curve) for ordinal, curve in session.execute(query)}
+
+
+def unfinished(session: Session, study_id: str) -> list[tuple[int, int]]:
+    """Ordinal and attempt of those without an end."""
+    query = select(Trial.ordinal, Trial.attempt).where(Trial.study_id == study_id, Trial.outcome.is_(None))
+    return list(session.execute(query.order_by(Trial.ordinal, Trial.attempt)).tuples())
 
 
 def _ending(row) -> Ending | None:
     if row.outcome is None:
         return None
-    outcome = Outcome(row.outcome)
-    fault = Fault(**row.fault) if row.fault else None
-    return Ending(outcome, row.value, row.violation, _reason(outcome, fault))
+    steps = {} if row.judged is None else {row.judged_at: row.judged}
+    return Ending(Outcome(row.outcome), row.value, row.violation, row.reason, steps)
 
 
 def _reason(outcome: Outcome, fault: Fault | None) -> str:
@@ -184,6 +223,20 @@ def _row(study_id: str, ordinal: int, attempt: int) -> Update:
 
 def _unfinished(study_id: str, ordinal: int, attempt: int) -> Update:
     return _row(study_id, ordinal, attempt).where(Trial.outcome.is_(None))
+
+
+_PROGRESS = _unfinished(*(bindparam(f"its_{key}") for key in ("study_id", "ordinal", "attempt"))).values(
+    progress=bindparam("its_progress", type_=Trial.progress.type),
+    worker=bindparam("its_worker", type_=Trial.worker.type),
+    started_at=case((Trial.worker.is_(None), func.now()), else_=Trial.started_at),
+)
+
+
+def _bounded(log: str) -> str:
+    if len(log) <= LOG_HEAD + LOG_TAIL:
+        return log
+    left_out = len(log) - LOG_HEAD - LOG_TAIL
+    return f"{log[:LOG_HEAD]}\n[… {left_out} characters left out …]\n{log[-LOG_TAIL:]}"
 
 
 def _storable(value: Any) -> Any:

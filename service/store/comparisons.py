@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import delete as delete_rows
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 from mudman.faults import MudmanError
 from mudman.specs import StudySpec
 from mudman.specs.comparison import ComparisonSpec, parse_comparison
-from service.store import idempotency, studies
+from service.store import actions, idempotency, studies
 from service.store.idempotency import IdempotencyConflict
 from service.store.states import Action, State
 from service.store.tables import Comparison, Study
@@ -179,6 +180,13 @@ def cancel(session: Session, comparison_id: str) -> Comparison:
     for study in unfinished:
         studies.change_state(session, study.id, Action.CANCEL)
     return comparison
+
+
+def delete(session: Session, comparison_id: str) -> None:
+    """With its studies, all of which have finished. Raises ``UnknownComparison``, ``NotFinished``."""
+    comparison = get(session, comparison_id)
+    actions.remove(session, studies_of(session, comparison))
+    session.execute(delete_rows(Comparison).where(Comparison.id == comparison_id))
 
 
 def overall(states: Iterable[str]) -> State:

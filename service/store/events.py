@@ -1,12 +1,13 @@
 """What happened to a study: numbered without gaps, told to whoever listens."""
 
+import json
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from mudman.faults import MudmanError
-from service.store.tables import Event, Study
+from service.store.tables import SCHEMA, Event
 
 CHANNEL = "mudman_event"
 """NOTIFY channel; its payload is the study's id, never the event."""
@@ -23,23 +24,29 @@ class UnknownStudy(MudmanError):
         return UnknownStudy, (self.study_id,)
 
 
+_APPEND = text(
+    f"""
+    with numbered as (
+        update {SCHEMA}.study set last_event = last_event + 1 where id = :study_id returning id, last_event
+    ), written as (
+        insert into {SCHEMA}.event (study_id, sequence, kind, data)
+        select id, last_event, :kind, cast(:data as jsonb) from numbered
+    )
+    select last_event, pg_notify('{CHANNEL}', id) from numbered
+    """
+)
+
+
 def append(session: Session, study_id: str, kind: str, data: dict[str, Any] | None = None) -> int:
     """Write the study's next event and return its number.
 
     The number is taken under the study's row lock and given back by a rollback, so that a reader who has seen number n
     has seen all before it. Listeners hear of it at commit. Raises ``UnknownStudy``.
     """
-    number = session.execute(
-        update(Study)
-        .where(Study.id == study_id)
-        .values(last_event=Study.last_event + 1)
-        .returning(Study.last_event)
-        .execution_options(synchronize_session=False)
-    ).scalar_one_or_none()
+    values = {"study_id": study_id, "kind": kind, "data": json.dumps(data or {})}
+    number = session.execute(_APPEND, values).scalar_one_or_none()
     if number is None:
         raise UnknownStudy(study_id)
-    session.execute(insert(Event).values(study_id=study_id, sequence=number, kind=kind, data=data or {}))
-    session.execute(select(func.pg_notify(CHANNEL, study_id)))
     return number
 
 

@@ -5,9 +5,10 @@ under which it was started and is refused once the row has another one. Time is 
 """
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Update, and_, delete, exists, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, delete, exists, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,17 @@ from service.store.states import FINISHED, State
 from service.store.tables import Dispatcher, Group, Study, Trial
 
 _LIVE = (State.QUEUED, State.PREPARING, State.RUNNING)
+
+
+class NoPlace(MudmanError):
+    """As many trials of the group run as it may have now. Nothing of the refused write is stored."""
+
+    def __init__(self, group_id: str, max_live: int):
+        super().__init__(f"Group {group_id} may run {max_live} trials now: another one has to wait.")
+        self.group_id, self.max_live = group_id, max_live
+
+    def __reduce__(self):
+        return NoPlace, (self.group_id, self.max_live)
 
 
 class LeaseLost(MudmanError):
@@ -36,6 +48,10 @@ class Lease:
 
     group_id: str
     epoch: int
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        return {"group": self.group_id, "epoch": self.epoch}
 
 
 @dataclass(frozen=True)
@@ -57,20 +73,16 @@ class Renewal:
 def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True) -> Claim | None:
     """Take the most urgent group that has work and no living lease, for ``expiry`` seconds; None if there is none.
 
-    Work is an unfinished study, or what a dead runner left behind on a finished one: attempts without an end. Whoever
-    takes over an expired lease says so in the studies' events; without
-    ``take_over`` it is left to its holder.
+    Work is an unfinished study, or what a dead runner left behind: attempts without an end. A group without a place
+    is left alone unless it has something of the second kind. Whoever takes over an expired lease says so in the
+    studies' events; without ``take_over`` it is left to its holder.
     """
     free = Group.expires_at.is_(None)
     if take_over:
         free = or_(free, Group.expires_at < func.now())
     group = session.scalars(
         select(Group)
-        .where(
-            free,
-            or_(Group.not_before.is_(None), Group.not_before <= func.now()),
-            exists().where(Study.group_id == Group.id, or_(Study.state.in_(_LIVE), _left_behind())),
-        )
+        .where(free, _has_work())
         .order_by(Group.priority.desc(), Group.created_at, Group.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -92,6 +104,25 @@ def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True
     return Claim(group.id, group.epoch, owner, [study_id for study_id, _ in studies], group.failures)
 
 
+def _has_work() -> ColumnElement[bool]:
+    has_place = or_(Group.max_live.is_(None), Group.max_live > 0, Group.expires_at.is_not(None))
+    return and_(
+        or_(Group.not_before.is_(None), Group.not_before <= func.now()),
+        exists().where(Study.group_id == Group.id, or_(and_(has_place, Study.state.in_(_LIVE)), _left_behind())),
+    )
+
+
+def claimable(session: Session) -> bool:
+    """Whether a group that nobody holds has work and a place."""
+    return bool(session.scalar(select(exists().where(Group.expires_at.is_(None), _has_work()))))
+
+
+def without_place(session: Session, group_ids: Sequence[str]) -> set[str]:
+    """Those of the groups that may run nothing now and run nothing."""
+    open_ = exists().where(Study.group_id == Group.id, Trial.study_id == Study.id, Trial.outcome.is_(None))
+    return set(session.scalars(select(Group.id).where(Group.id.in_(group_ids), Group.max_live == 0, ~open_)))
+
+
 def to_take_over(session: Session, group_id: str) -> list[str]:
     """Studies that the group's new runner takes in hand: unfinished ones, and those that one before left unsettled."""
     wanted = select(Study.id).where(Study.group_id == group_id, or_(Study.state.not_in(FINISHED), _left_behind()))
@@ -99,8 +130,7 @@ def to_take_over(session: Session, group_id: str) -> list[str]:
 
 
 def _left_behind():
-    unsettled = exists().where(Trial.study_id == Study.id, Trial.outcome.is_(None))
-    return and_(Study.state != State.PAUSED, unsettled)
+    return exists().where(Trial.study_id == Study.id, Trial.outcome.is_(None))
 
 
 def renew(session: Session, group_id: str, epoch: int, expiry: float) -> Renewal:
@@ -134,6 +164,23 @@ def guard(session: Session, lease: Lease) -> None:
         raise LeaseLost(lease.group_id, lease.epoch)
 
 
+def take_place(session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int) -> None:
+    """As ``guard``, before the attempt is started; nobody changes shares meanwhile. Raises ``NoPlace`` as well."""
+    guard(session, lease)
+    share = max_live(session, lease)
+    if share is None:
+        return
+    itself = and_(Trial.study_id == study_id, Trial.ordinal == ordinal, Trial.attempt == attempt)
+    others = and_(Study.group_id == lease.group_id, Trial.study_id == Study.id, Trial.outcome.is_(None), ~itself)
+    if session.scalar(select(func.count()).where(others)) >= share:
+        raise NoPlace(lease.group_id, share)
+
+
+def max_live(session: Session, lease: Lease) -> int | None:
+    """Trials that the group may run at once now; None: as many as its studies ask for."""
+    return session.scalar(select(Group.max_live).where(Group.id == lease.group_id))
+
+
 def forget_failures(session: Session, group_id: str, epoch: int) -> None:
     """A trial has finished: runners that failed before no longer count as failures in a row."""
     session.execute(_held(group_id, epoch).where(Group.failures > 0).values(failures=0))
@@ -154,6 +201,12 @@ def seen(session: Session, dispatcher_id: str, host: str, pid: int) -> None:
     session.execute(
         insert(Dispatcher).values(id=dispatcher_id, **now).on_conflict_do_update(index_elements=["id"], set_=now)
     )
+
+
+def dispatchers(session: Session, within: float) -> list[Dispatcher]:
+    """Those that were alive in the last ``within`` seconds, by id."""
+    recent = Dispatcher.seen_at > func.now() - datetime.timedelta(seconds=within)
+    return list(session.scalars(select(Dispatcher).where(recent).order_by(Dispatcher.id)))
 
 
 def any_seen(session: Session, within: float) -> bool:

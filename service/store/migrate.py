@@ -1,6 +1,8 @@
 """Bring a database to this version: Optuna's tables in their schema, then ours. Safe with several callers at once."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,17 @@ class NewerDatabase(MudmanError):
 
 def migrate(url: str) -> None:
     """Create or upgrade everything. Raises ``DatabaseUnavailable`` or ``NewerDatabase``; may be repeated."""
+    with alone(url) as connection:
+        for schema in (OPTUNA_SCHEMA, SCHEMA):
+            connection.execute(text(f"create schema if not exists {schema}"))
+        connection.commit()
+        _create_optuna_tables(url)
+        upgrade(connection)
+
+
+@contextmanager
+def alone(url: str) -> Iterator[Connection]:
+    """A connection under which nobody else migrates. Raises ``DatabaseUnavailable``."""
     engine = create_engine(
         driver_url(url, {"TimeZone": "UTC"}), poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT}
     )
@@ -34,11 +47,8 @@ def migrate(url: str) -> None:
     with connection:
         # A session lock, not one of a transaction: Optuna creates its tables on a connection of its own.
         connection.execute(text("select pg_advisory_lock(:key)"), {"key": _LOCK})
-        for schema in (OPTUNA_SCHEMA, SCHEMA):
-            connection.execute(text(f"create schema if not exists {schema}"))
         connection.commit()
-        _create_optuna_tables(url)
-        upgrade(connection)
+        yield connection
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:

@@ -9,20 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Float, Integer, Select, func, select, true, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from mudman.faults import MudmanError
 from mudman.results import Outcome
+from service.store import standing
 from service.store.comparisons import is_comparison_id
-from service.store.result_parts import result_parts
-from service.store.standing import COUNTING, minimised
 from service.store.states import State
 from service.store.studies import is_study_id
 from service.store.tables import Comparison, Study, Trial
-
-IN_LISTS = {"overrun": Float, "stopped_at_pass": Integer, "seconds": Float}
-"""Parts of a trial's result that a list shows."""
 
 
 class InvalidCursor(MudmanError):
@@ -104,15 +100,13 @@ def comparisons(
     page, following = _newest_first(session, query, Comparison, is_comparison_id, limit, cursor)
     of_page = Study.comparison_id.in_([comparison.id for comparison in page])
     budgets = func.sum(Study.spec["budget"]["trials"].as_integer())
-    head = select(Study.comparison_id, func.array_agg(Study.state), budgets).where(of_page)
-    heads = {key: (states, budget) for key, states, budget in session.execute(head.group_by(Study.comparison_id))}
-    counted = select(Study.comparison_id, func.count()).join(Trial, Trial.study_id == Study.id)
-    counted = counted.where(of_page, Trial.outcome.in_(COUNTING)).group_by(Study.comparison_id)
-    counts = dict(session.execute(counted).tuples().all())
+    head = select(Study.comparison_id, func.array_agg(Study.state), func.array_agg(Study.id), budgets).where(of_page)
+    heads = {key: head for key, *head in session.execute(head.group_by(Study.comparison_id))}
+    counts = standing.counting(session, [study_id for _, ids, _ in heads.values() for study_id in ids])
     rows = []
     for comparison in page:
-        states, budget = heads.get(comparison.id, ([], 0))
-        rows.append(ComparisonRow(comparison, states, counts.get(comparison.id, 0), budget))
+        states, ids, budget = heads.get(comparison.id, ([], [], 0))
+        rows.append(ComparisonRow(comparison, states, sum(counts.get(study_id, 0) for study_id in ids), budget))
     return rows, following
 
 
@@ -131,42 +125,29 @@ def _newest_first(
 
 def with_counts(session: Session, page: list[Study]) -> list[StudyRow]:
     """The studies with how far each is."""
-    query = select(
-        Trial.study_id,
-        func.count().filter(Trial.outcome.in_(COUNTING)),
-        func.count().filter(Trial.outcome.is_(None)),
-        func.max(Trial.value).filter(Trial.outcome == Outcome.VALID),
-        func.min(Trial.value).filter(Trial.outcome == Outcome.VALID),
-    )
-    query = query.where(Trial.study_id.in_([study.id for study in page])).group_by(Trial.study_id)
-    counted = {study_id: numbers for study_id, *numbers in session.execute(query)}
-    rows = []
-    for study in page:
-        trials, running, highest, lowest = counted.get(study.id, (0, 0, None, None))
-        rows.append(StudyRow(study, trials, running, lowest if minimised(study.spec) else highest))
-    return rows
+    ids = [study.id for study in page]
+    counting, running = standing.counting(session, ids), standing.running(session, ids)
+    best = standing.best_values(session, page)
+    return [StudyRow(study, counting.get(study.id, 0), running.get(study.id, 0), best[study.id]) for study in page]
 
 
 def trials(
     session: Session, study_id: str, outcome: Outcome | None, limit: int, cursor: str | None = None
-) -> tuple[list[tuple[Trial, dict[str, Any]]], str | None]:
-    """Attempts by ordinal and attempt, with the cursor of the next page. Each without log and result, of which only
-    ``IN_LISTS`` is read and comes beside it: curves, traces and losses per token may be megabytes.
+) -> tuple[list[Trial], str | None]:
+    """Attempts by ordinal and attempt, with the cursor of the next page. Each without log and result: curves, traces
+    and losses per token may be megabytes.
 
     Raises ``InvalidCursor``.
     """
-    brief = result_parts(**IN_LISTS)
     heavy = [defer(column, raiseload=True) for column in (Trial.log, Trial.result)]
-    query = select(Trial, *brief.c).outerjoin_from(Trial, brief, true())
-    query = query.where(Trial.study_id == study_id).options(*heavy)
+    query = select(Trial).where(Trial.study_id == study_id).options(*heavy)
     if outcome is not None:
         query = query.where(Trial.outcome == outcome)
     if cursor is not None:
         query = query.where(tuple_(Trial.ordinal, Trial.attempt) > _read(cursor, int, int))
-    found = session.execute(query.order_by(Trial.ordinal, Trial.attempt).limit(limit + 1)).all()
-    page = [(trial, dict(zip(IN_LISTS, parts, strict=True))) for trial, *parts in found[:limit]]
-    last = page[-1][0] if len(found) > limit else None
-    return page, _write(last.ordinal, last.attempt) if last else None
+    found = list(session.scalars(query.order_by(Trial.ordinal, Trial.attempt).limit(limit + 1)))
+    page = found[:limit]
+    return page, _write(page[-1].ordinal, page[-1].attempt) if len(found) > limit else None
 
 
 def attempts(session: Session, study_id: str, ordinal: int) -> list[Trial]:

@@ -8,10 +8,21 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
 from mudman.faults import MudmanError
 
@@ -36,6 +47,20 @@ def default_state_dir() -> Path:
 
 
 _Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class Quota(BaseModel):
+    """Most that the trials of one owner hold at once; what is left out is not limited."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpus: float | None = Field(None, ge=0)
+    gpus: float | None = Field(None, ge=0)
+    trials: int | None = Field(None, ge=0)
+
+
+EVERYBODY = "*"
+"""Owner whose quota holds for all that have none of their own."""
 
 
 class Settings(BaseSettings):
@@ -67,8 +92,22 @@ class Settings(BaseSettings):
     """Address of the Ray head that runners attach to; ``auto``: the one on this machine."""
     resource_grace: float = Field(60.0, ge=0)
     """Seconds that a study waits for a node that is large enough for its trials; then it fails."""
+    owner_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Shares of the cluster that owners have beside each other, by name; 1 for those that are not named."""
+    owner_quotas: dict[str, Quota] = {}
+    """``{cpus, gpus, trials}`` that an owner's trials may hold at once, by name; ``*``: of each one not named."""
     max_body_bytes: int = Field(1_000_000, ge=1)
     """Longest request body that the API reads."""
+    log_days: int = Field(90, ge=0)
+    """Days that logs of trials are kept; 0: for ever. Numbers and curves are kept for ever."""
+    event_days: int = Field(365, ge=0)
+    """Days that events are kept; 0: for ever."""
+    idempotency_days: int = Field(30, ge=0)
+    """Days that idempotency keys are remembered; 0: for ever."""
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = "INFO"
+    """Least urgent lines that are logged."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines for people, or objects for programs."""
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -79,6 +118,12 @@ class Settings(BaseSettings):
             super().__init__(_layers=layers, **flags)
         except ValidationError as error:
             raise SettingsError(_explained(error, layers)) from None
+        except UnreadableSetting as error:
+            name = next((name for name in type(self).model_fields if f'"{name}"' in str(error)), "")
+            raise SettingsError(
+                f"{PREFIX}{name.upper()} is not valid JSON. Remedy: write it as one JSON object, for example "
+                f'{{"some owner": …}}'
+            ) from None
         self._origins = {name: layers.origin(name) for name in type(self).model_fields}
 
     @classmethod
@@ -105,6 +150,17 @@ class Settings(BaseSettings):
     def origins(self) -> dict[str, str]:
         """Where each value came from: ``flag``, ``environment MUDMAN_X``, ``file /path``, or ``default``."""
         return dict(self._origins)
+
+    @property
+    def dispatcher_lives(self) -> float:
+        """Seconds after which a dispatcher that was not seen counts as gone."""
+        return max(10.0, 5 * self.dispatcher_poll)
+
+    def weight(self, owner: str) -> float:
+        return self.owner_weights.get(owner, 1.0)
+
+    def quota(self, owner: str) -> Quota:
+        return self.owner_quotas.get(owner) or self.owner_quotas.get(EVERYBODY) or Quota()
 
     def read_database_url(self) -> str:
         """The database URL, from the setting or its file. Raises ``SettingsError`` where there is none.
@@ -176,9 +232,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _explained(error: ValidationError, layers: _Layers) -> str:
     lines = []
     for detail in error.errors(include_url=False):
-        name = str(detail["loc"][0]) if detail["loc"] else ""
+        path = ".".join(map(str, detail["loc"]))
+        name = path.partition(".")[0]
         message = detail["msg"].removeprefix("Value error, ")
-        where = f"setting {name} (from {layers.origin(name)}): " if name else "settings: "
+        where = f"setting {path} (from {layers.origin(name)}): " if name else "settings: "
         given = f"; given: {str(detail['input'])[:80]!r}" if name and "url" not in name else ""
         lines.append(f"{where}{message[:1].lower()}{message[1:]}{given}")
     return "\n".join(lines)

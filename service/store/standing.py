@@ -1,45 +1,82 @@
-"""Where a study stands: counted by the database, its trials never loaded for it."""
+"""Where a study stands. Its trials are neither loaded nor counted for it: the counts are kept, and the few that run and
+the best one are found over indexes of their own."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, case, func, select, true
+from sqlalchemy import ScalarSelect, case, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec
-from service.store.result_parts import result_parts
 from service.store.states import State
-from service.store.tables import Study, Trial
+from service.store.tables import OutcomeCount, Study, Trial
 
 RUNNING = "running"
 """Key of ``counts`` for attempts without an outcome yet."""
 COUNTING = tuple(str(outcome) for outcome in Outcome if outcome.counts)
+# As the index of valid trials says it: of a parameter, a prepared statement does not know what it will be.
+_VALID = literal_column(f"'{Outcome.VALID}'")
+_OTHERS = Trial.__table__.alias("others")
 
 
 def counts(session: Session, study_id: str) -> dict[str, int]:
-    """Attempts by outcome, and those that run now under ``running``; counted by the database, never loaded."""
+    """Attempts by outcome, and those that run now under ``running``."""
     return _counts(session, study_id)[0]
 
 
 def _counts(session: Session, study_id: str) -> tuple[dict[str, int], float | None]:
-    seconds: ColumnElement = func.extract("epoch", Trial.finished_at - Trial.started_at)
-    query = select(Trial.outcome, func.count(), func.sum(seconds)).where(Trial.study_id == study_id)
-    found, total, finished = {}, 0.0, 0
-    for outcome, count, spent in session.execute(query.group_by(Trial.outcome)):
-        found[outcome or RUNNING] = count
+    """With the mean seconds of an attempt that counts."""
+    kept = select(OutcomeCount.outcome, OutcomeCount.attempts, OutcomeCount.seconds)
+    found, seconds, finished = {}, 0.0, 0
+    for outcome, count, spent in session.execute(kept.where(OutcomeCount.study_id == study_id)):
+        found[outcome] = count
         if outcome in COUNTING:
-            total, finished = total + float(spent or 0.0), finished + count
-    return found, total / finished if finished else None
+            seconds, finished = seconds + spent, finished + count
+    if live := running(session, [study_id]).get(study_id):
+        found[RUNNING] = live
+    return found, seconds / finished if finished else None
+
+
+def running(session: Session, study_ids: Collection[str]) -> dict[str, int]:
+    """Attempts of each study that have no outcome yet; studies without any are left out."""
+    unfinished = select(Trial.study_id, func.count()).where(Trial.study_id.in_(study_ids), Trial.outcome.is_(None))
+    return dict(session.execute(unfinished.group_by(Trial.study_id)).tuples().all())
+
+
+def counting(session: Session, study_ids: Collection[str]) -> dict[str, int]:
+    """Attempts of each study that count toward its budget; studies without any are left out."""
+    kept = (OutcomeCount.study_id.in_(study_ids), OutcomeCount.outcome.in_(COUNTING))
+    query = select(OutcomeCount.study_id, func.sum(OutcomeCount.attempts)).where(*kept)
+    return dict(session.execute(query.group_by(OutcomeCount.study_id)).tuples().all())
 
 
 def best(session: Session, study: Study) -> Trial | None:
     """The valid trial with the best value; of equal ones, the lowest ordinal. ``None`` while there is none."""
-    valid = (Trial.study_id == study.id, Trial.outcome == Outcome.VALID, Trial.value.is_not(None))
-    by_value = Trial.value.asc() if minimised(study.spec) else Trial.value.desc()
-    return session.scalars(select(Trial).where(*valid).order_by(by_value, Trial.ordinal).limit(1)).first()
+    top = _extreme(study.id, lowest=minimised(study.spec))
+    equals = select(Trial).where(Trial.study_id == study.id, Trial.outcome == _VALID, Trial.value == top)
+    return session.scalars(equals.order_by(Trial.ordinal).limit(1)).first()
+
+
+def best_value(session: Session, study: Study) -> float | None:
+    return session.scalar(select(_extreme(study.id, lowest=minimised(study.spec))))
+
+
+def best_values(session: Session, page: Collection[Study]) -> dict[str, float | None]:
+    """Of several studies at once: two looks into the index for each, one of them in vain."""
+    both = select(Study.id, _extreme(Study.id, lowest=True), _extreme(Study.id, lowest=False))
+    found = session.execute(both.where(Study.id.in_([study.id for study in page])))
+    ends = {study_id: (lowest, highest) for study_id, lowest, highest in found}
+    return {study.id: ends[study.id][0 if minimised(study.spec) else 1] for study in page}
+
+
+def _extreme(study_id: Any, *, lowest: bool) -> ScalarSelect:
+    """One end of the index of valid trials."""
+    valid, function = _OTHERS.c, func.min if lowest else func.max
+    query = select(function(valid.value)).where(valid.study_id == study_id, valid.outcome == _VALID)
+    return query.correlate(Study).scalar_subquery()
 
 
 @dataclass(frozen=True)
@@ -79,11 +116,6 @@ def progress(session: Session, study: Study, max_live: int | None, live: int = 1
     )
 
 
-def best_value(session: Session, study: Study) -> float | None:
-    extreme = func.min(Trial.value) if minimised(study.spec) else func.max(Trial.value)
-    return session.scalar(select(extreme).where(Trial.study_id == study.id, Trial.outcome == Outcome.VALID))
-
-
 @dataclass(frozen=True)
 class Tally:
     """What a study has found and spent so far."""
@@ -97,28 +129,31 @@ class Tally:
     ever began."""
     passes_booked: int = 0
     passes_made: int = 0
+    passes_skipped: int = 0
+    """Booked passes that pruned trials left out."""
 
 
 def tallies(session: Session, study_ids: Iterable[str]) -> dict[str, Tally]:
     """Of several studies at once."""
     wanted = Trial.study_id.in_(list(study_ids))
     values: dict[str, list[float]] = defaultdict(list)
-    valid = select(Trial.study_id, Trial.value).where(wanted, Trial.outcome == Outcome.VALID, Trial.value.is_not(None))
-    for study_id, value in session.execute(valid.order_by(Trial.study_id, Trial.ordinal)):
+    valid = select(Trial.study_id, Trial.ordinal, Trial.value).where(
+        wanted, Trial.outcome == _VALID, Trial.value.is_not(None)
+    )
+    for study_id, _, value in sorted(session.execute(valid).tuples()):
         values[study_id].append(value)
 
-    reported = result_parts(seconds=Float, passes_booked=Float, passes_made=Float)
     elapsed = case((Trial.worker.is_(None), 0), else_=func.extract("epoch", Trial.finished_at - Trial.started_at))
     spent = (
-        func.sum(func.coalesce(func.nullif(reported.c.seconds, 0), elapsed)),
-        func.sum(reported.c.passes_booked),
-        func.sum(reported.c.passes_made),
+        func.sum(func.coalesce(func.nullif(Trial.seconds, 0), elapsed)),
+        func.sum(Trial.passes_booked),
+        func.sum(Trial.passes_made),
+        func.sum(Trial.passes_skipped),
     )
     found: dict[str, Tally] = {}
-    query = select(Trial.study_id, Trial.outcome, func.count(), *spent).outerjoin_from(Trial, reported, true())
-    query = query.where(wanted, Trial.outcome.is_not(None))
+    query = select(Trial.study_id, Trial.outcome, func.count(), *spent).where(wanted, Trial.outcome.is_not(None))
     for study_id, outcome, count, *numbers in session.execute(query.group_by(Trial.study_id, Trial.outcome)):
-        seconds, booked, made = (float(number or 0) for number in numbers)
+        seconds, booked, made, skipped = (float(number or 0) for number in numbers)
         so_far = found.get(study_id, Tally(values[study_id]))
         found[study_id] = replace(
             so_far,
@@ -126,6 +161,7 @@ def tallies(session: Session, study_ids: Iterable[str]) -> dict[str, Tally]:
             seconds=so_far.seconds + seconds,
             passes_booked=so_far.passes_booked + int(booked),
             passes_made=so_far.passes_made + int(made),
+            passes_skipped=so_far.passes_skipped + int(skipped),
         )
     return found
 

@@ -73,6 +73,10 @@ class RefusedTransition(MudmanError):
         )
         self.study_id, self.current, self.action = study_id, current, action
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        return {"study_id": self.study_id}
+
     def __reduce__(self):
         return RefusedTransition, (self.study_id, self.current, self.action)
 

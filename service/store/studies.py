@@ -31,11 +31,21 @@ class NameTaken(MudmanError):
         super().__init__(
             f"{owner!r} already has a study named {name!r} ({study_id}) with another spec ({shown}). "
             "Choose another name (`mudman submit … --set name=…`), or post the same spec."
+            + _longer(study_id, difference)
         )
         self.owner, self.name, self.study_id, self.difference = owner, name, study_id, difference
 
     def __reduce__(self):
         return NameTaken, (self.owner, self.name, self.study_id, self.difference)
+
+
+def _longer(study_id: str, difference: dict[str, dict[str, Any]]) -> str:
+    """The other remedy, where all that differs is a larger budget."""
+    pair = difference.get("budget.trials")
+    if len(difference) > 1 or pair is None or pair["given"] <= pair["existing"]:
+        return ""
+    command = f"mudman extend {study_id} --trials {pair['given']}"
+    return f" For more trials of it: POST /studies/{study_id}/extend (`{command}`)."
 
 
 @dataclass(frozen=True)
@@ -134,15 +144,18 @@ def _means(study: Study, identity: str) -> bool:
 def run_again(session: Session, study: Study) -> Study:
     """Queue a failed or cancelled study again, with a clean slate; what counts still counts. Any other one is left
     alone: once, however many ask at the same time."""
-    if study.state not in _RUNS_AGAIN:
+    if study.state not in _RUNS_AGAIN or clean_slate(session, study).state not in _RUNS_AGAIN:
         return study
-    # The group first: whoever locks both takes them in this order.
+    return change_state(session, study.id, Action.REQUEUE)
+
+
+def clean_slate(session: Session, study: Study) -> Study:
+    """Runners that failed are forgiven, and the study's group may be claimed at once. Locks both rows; the group first:
+    whoever locks both takes them in this order."""
     group = update(Group).where(Group.id == study.group_id).values(failures=0, not_before=None)
     session.execute(group.execution_options(synchronize_session=False))
     session.refresh(study, with_for_update={"key_share": True})
-    if study.state not in _RUNS_AGAIN:
-        return study
-    return change_state(session, study.id, Action.REQUEUE)
+    return study
 
 
 def difference(existing: StudySpec, given: StudySpec) -> dict[str, dict[str, Any]]:

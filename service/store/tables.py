@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     ForeignKey,
     Identity,
     Index,
@@ -123,6 +124,18 @@ class Study(Table):
     finished_at: Mapped[datetime.datetime | None]
 
 
+def _part(kind: str, name: str) -> Mapped[Any]:
+    """A part of ``Trial.result``, which may be megabytes, kept beside it by the database: lists read these alone."""
+    return mapped_column(Computed(f"(result ->> '{name}')::{kind}", persisted=True))
+
+
+REASON = (
+    "left(outcome || coalesce(': ' || (result #>> '{fault,type}') || ': ' || (result #>> '{fault,message}'), ''), 1000)"
+)
+
+JUDGED_AT = "case when result ->> 'judged' is not null then (result #>> '{relearning,passes,-1}')::integer end"
+
+
 class Trial(Table):
     """One attempt at one trial; its row and Optuna's are written in one transaction, at its start and at its end."""
 
@@ -131,8 +144,10 @@ class Trial(Table):
         Index("ix_trial_outcome", "study_id", "outcome", "ordinal", "attempt"),
         # The few that run now, among any number that have ended.
         Index("ix_trial_open", "study_id", "ordinal", postgresql_where=text("outcome is null")),
-        # Read backwards where the objective is minimised.
-        Index("ix_trial_best", "study_id", text("value desc"), postgresql_where=text("outcome = 'valid'")),
+        # Both its ends are asked for: where the objective is minimised, the lowest value is the best.
+        Index("ix_trial_best", "study_id", "value", "ordinal", postgresql_where=text("outcome = 'valid'")),
+        # The oldest logs go first.
+        Index("ix_trial_log", "finished_at", postgresql_where=text("log is not null")),
         # A trial that counts, counts once: no second attempt of an ordinal can.
         Index(
             "uq_trial_counts_once",
@@ -156,7 +171,20 @@ class Trial(Table):
     value: Mapped[float | None]
     result: Mapped[dict[str, Any] | None]
     """``mudman.results.TrialResult`` without its log."""
+    violation: Mapped[float | None] = _part("double precision", "violation")
+    overrun: Mapped[float | None] = _part("double precision", "overrun")
+    stopped_at_pass: Mapped[int | None] = _part("integer", "stopped_at_pass")
+    seconds: Mapped[float | None] = _part("double precision", "seconds")
+    passes_booked: Mapped[int | None] = _part("integer", "passes_booked")
+    passes_made: Mapped[int | None] = _part("integer", "passes_made")
+    passes_skipped: Mapped[int | None] = _part("integer", "passes_skipped")
+    judged: Mapped[float | None] = _part("double precision", "judged")
+    judged_at: Mapped[int | None] = mapped_column(Computed(JUDGED_AT, persisted=True))
+    """Passes of the attack at which a pruned trial was judged."""
+    reason: Mapped[str | None] = mapped_column(Computed(REASON, persisted=True))
+    """The outcome and what went wrong, in a line."""
     log: Mapped[str | None]
+    """Head and tail of it, where it is long; dropped when it is old."""
     progress: Mapped[dict[str, Any] | None]
     """Latest ``mudman.results.Progress`` of a running attempt."""
     worker: Mapped[dict[str, Any] | None]
@@ -179,6 +207,19 @@ class OutcomeCount(Table):
     """From their starts to their ends, added up."""
 
 
+class DeletedUsage(Table):
+    """What studies that were deleted had come to: an operator's counters never fall."""
+
+    __tablename__ = "deleted_usage"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    attempts: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float]
+    core_seconds: Mapped[float]
+    gpu_seconds: Mapped[float]
+
+
 class EnqueuedTrial(Table):
     """Hyper-parameters that somebody chose: the next ordinals of the study take them, in order."""
 
@@ -198,6 +239,8 @@ class Event(Table):
     """What happened to a study, in order and without gaps."""
 
     __tablename__ = "event"
+    # Events come in the order of time: this index costs next to nothing, and finds the old ones.
+    __table_args__ = (Index("ix_event_at", "at", postgresql_using="brin"),)
 
     study_id: Mapped[str] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"), primary_key=True)
     sequence: Mapped[int] = mapped_column(primary_key=True)
@@ -249,6 +292,10 @@ class OwnerUsage(Table):
     used: Mapped[float]
     at: Mapped[datetime.datetime]
     """Moment that ``used`` holds for."""
+    weight: Mapped[float]
+    """As the dispatchers are set; and so is the quota."""
+    quota: Mapped[dict[str, Any]]
+    """``service.store.settings.Quota``."""
 
 
 class Dispatcher(Table):

@@ -197,7 +197,7 @@ def test_the_demo_uses_the_running_system_and_takes_a_free_name(system: System, 
 def test_parts_that_are_killed_are_started_again_and_the_study_ends_whole(system: System, client: Client):
     study = client.submit(simulated("mended", seconds=1, trials=6))
     system.wait(lambda: client.study(study["id"])["progress"]["trials"] >= 1, 60)
-    for mark in ("/bin/postgres -D", "-m uvicorn"):
+    for mark in ("/bin/postgres -D", "-m service"):
         pid = min(pid for pid, words in system.processes().items() if mark in words)
         os.kill(pid, signal.SIGKILL)
     client.patience = 60

@@ -125,6 +125,21 @@ def test_unknown_texts_of_the_attack_are_named():
 
 
 class TestEnds:
+    def test_below_the_pruners_cut(self):
+        whole = run()
+        at_4, at_8 = whole.relearning.forget_loss[1:]
+        on_the_cut = mudman.run_trial(small(), RATE, cuts={4: at_4})
+        assert numbers(on_the_cut) == numbers(whole)
+
+        pruned = mudman.run_trial(small(), RATE, cuts={4: at_4 + 1e-6, 8: at_8 + 1})
+        assert pruned.outcome is Outcome.PRUNED
+        assert (pruned.value, pruned.judged, pruned.pruned_below) == (None, at_4, at_4 + 1e-6)
+        assert (pruned.stopped_at_pass, pruned.passes_booked, pruned.passes_skipped) == (24, 24, 4)
+        assert pruned.relearning.passes == (0, 4)
+        assert pruned.unlearning == whole.unlearning
+        assert pruned.violation == whole.violation
+        assert "below the pruner's cut" in pruned.log
+
     def test_over_the_retain_budget(self):
         result = run({"constraint": {"retain_loss_increase": 0.01, "check_every": 10}}, {"unlearning_rate": 0.2})
 

@@ -56,7 +56,7 @@ def test_table(api, tried):
     assert no_mask["per_cent_of_reference"] == 50.0
     assert no_mask["outcomes"] == {"valid": 2, "over_retain_budget": 1}
     # Three trials of 2.5 s, each with half a card and two cores.
-    spent = {"gpu_seconds": 3.75, "cpu_seconds": 15.0, "passes_booked": 420, "passes_made": 360}
+    spent = {"gpu_seconds": 3.75, "cpu_seconds": 15.0, "passes_booked": 420, "passes_made": 360, "passes_skipped": 0}
     assert no_mask["spent"] == spent
     assert (hot["result"], hot["to_reference"], hot["to_baseline"]) == (None, None, None)
     assert hot["reason"] == "no trial is valid; the study is queued, finished trials: 1 diverged"

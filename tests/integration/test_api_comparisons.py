@@ -207,7 +207,7 @@ def test_lists_leave_out_what_is_large(api, database):
     [listed] = api.get(study["links"]["trials"]).json()["items"]
     assert listed.keys().isdisjoint({"result", "trace", "token_losses"})
     with database.begin() as session:
-        [(row, _)], _ = pages.trials(session, study["id"], None, 10)
+        [row], _ = pages.trials(session, study["id"], None, 10)
         assert {"result", "log"} <= inspect(row).unloaded, "the database keeps them"
     assert (listed["overrun"], listed["seconds"]) == (0.1, 2.5)
     assert api.get(f"{study['links']['trials']}/0").json()["result"]["token_losses"] == losses

@@ -1,14 +1,19 @@
 """The OpenAPI document is part of the product: valid, complete, and every example true to its schema."""
 
+import json
 from urllib.parse import urlsplit
 
 import pytest
 from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from test_api_trials import finish, result
 
+from mudman.results import Outcome
 from service.app import create_app
+from service.store import studies
 from service.store.settings import Settings
+from service.store.states import Action
 
 PROBLEM = "application/problem+json"
 
@@ -61,12 +66,16 @@ def test_lists_the_contract(document):
         "GET /studies/{study_id}/best",
         "GET /studies/{study_id}/trials",
         "GET /studies/{study_id}/trials/{ordinal}",
-        "POST /studies/{study_id}/cancel",
+        *(f"POST /studies/{{study_id}}/{action}" for action in ("pause", "resume", "cancel", "retry", "extend")),
+        "POST /studies/{study_id}/trials",
+        "DELETE /studies/{study_id}",
         "POST /comparisons",
         "GET /comparisons",
         "GET /comparisons/{comparison_id}",
         "POST /comparisons/{comparison_id}/cancel",
+        "DELETE /comparisons/{comparison_id}",
         "GET /comparisons/{comparison_id}/table",
+        "GET /cluster",
         "GET /presets",
         "GET /presets/{name}",
         "GET /methods",
@@ -77,6 +86,7 @@ def test_lists_the_contract(document):
         "GET /corpora",
         "GET /healthz",
         "GET /readyz",
+        "GET /metrics",
     }
 
 
@@ -99,7 +109,7 @@ def test_every_answer_and_body_has_examples_that_are_true_to_its_schema(document
     for name, operation in operations(document):
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
         for body in [*bodies, *operation["responses"].values()]:
-            for media_type, content in body["content"].items():
+            for media_type, content in body.get("content", {}).items():  # 204 has none
                 examples = [example["value"] for example in content.get("examples", {}).values()]
                 examples += [content["example"]] if "example" in content else []
                 assert examples, (name, media_type)
@@ -125,6 +135,34 @@ def test_the_request_examples_are_accepted(api, document, path: str):
             )
             answer = api.post(f"{path}?dry_run=true", **sent)
             assert answer.status_code == 200, answer.text
+
+
+def test_the_request_examples_of_actions_are_accepted(api, document, database):
+    """Each by a study for which it can be: one that has completed with failed trials, and one that is queued."""
+
+    def study(name: str, *actions: Action) -> str:
+        made = api.post("/studies", json={"preset": "quickstart", "overrides": {"name": name}}).json()["id"]
+        with database.begin() as session:
+            for action in actions:
+                studies.change_state(session, made, action)
+        for ordinal in (3, 7):
+            finish(database, made, ordinal, result(Outcome.ERROR))
+        return made
+
+    completed, accepted = (Action.PREPARE, Action.RUN, Action.COMPLETE), 0
+    for action, through in (("extend", completed), ("retry", completed), ("trials", ())):
+        body = document["paths"][f"/studies/{{study_id}}/{action}"]["post"]["requestBody"]
+        for media_type, described in body["content"].items():
+            for name, example in described["examples"].items():
+                made = study(f"{action} {name} {media_type}", *through)
+                content, headers = json.dumps(example["value"]), {"Content-Type": media_type}
+                answer = api.post(f"/studies/{made}/{action}", content=content, headers=headers)
+                assert answer.status_code in (200, 201), answer.text
+                responses = document["paths"][f"/studies/{{study_id}}/{action}"]["post"]["responses"]
+                schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
+                assert [error.message for error in validator(document, schema).iter_errors(answer.json())] == []
+                accepted += 1
+    assert accepted == 12
 
 
 def test_real_answers_are_true_to_their_schemas(api, document):

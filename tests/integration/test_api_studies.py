@@ -5,7 +5,7 @@ from problem_documents import assert_problem
 from sqlalchemy import select
 
 from mudman import presets
-from service.store.tables import Event, Study
+from service.store.tables import Study
 
 QUICKSTART = presets.load("quickstart")
 
@@ -78,6 +78,9 @@ def test_another_spec_under_the_name_is_409_with_the_difference(api):
     assert problem["difference"] == {"budget.trials": {"existing": 10, "given": 5}}
     assert problem["existing"] == f"/studies/{first['id']}"
     assert "10 → 5" in problem["detail"]
+    assert "extend" not in problem["detail"], "to a smaller budget there is no way"
+    problem = assert_problem(post(api, "taken", **{"budget.trials": 12}), 409, "name-taken")
+    assert f"mudman extend {first['id']} --trials 12" in problem["detail"]
 
 
 def test_idempotency_keys(api):
@@ -104,18 +107,6 @@ def test_dry_run_says_the_cost_and_stores_nothing(api, database):
     assert dry["cost"] == {"trials": 10, "passes_per_trial": 220, "baseline_passes": 60, "passes_total": 2260}
     with database.begin() as session:
         assert session.scalar(select(Study).where(Study.name == "dry")) is None
-
-
-def test_cancel(api, database):
-    study = post(api, "to-cancel").json()
-    answer = api.post(f"/studies/{study['id']}/cancel")
-    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
-    assert answer.json()["finished_at"] is not None
-    problem = assert_problem(api.post(f"/studies/{study['id']}/cancel"), 409, "refused-transition")
-    assert problem["state"] == "cancelled"
-    with database.begin() as session:
-        kinds = session.scalars(select(Event.kind).where(Event.study_id == study["id"]).order_by(Event.sequence))
-        assert list(kinds) == ["created", "cancelled"]
 
 
 def test_the_same_spec_runs_a_cancelled_study_again(api):

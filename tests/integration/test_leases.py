@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from mudman.results import Outcome, TrialResult
 from mudman.specs import parse
 from service.store import attempts, leases, optuna_rows, studies
+from service.store.attempts import Report
 from service.store.database import FROZEN, DatabaseUnavailable
 from service.store.leases import LeaseLost
 from service.store.states import Action, State
@@ -51,7 +52,7 @@ def start(session, lease, study_id: str, ordinal: int) -> None:
     optuna_rows.create(session, study_id, "maximize")
     distributions = {"unlearning_rate": distribution_to_json(FloatDistribution(1e-7, 0.3, log=True))}
     chosen = {"unlearning_rate": 0.1}
-    attempts.start(session, lease, study_id, ordinal, 1, chosen, number=ordinal, distributions=distributions)
+    attempts.start(session, lease, study_id, ordinal, 1, chosen, distributions=distributions)
 
 
 def claim(store, owner: str = "one", expiry: float = 30):
@@ -169,7 +170,7 @@ def test_nothing_is_written_under_an_old_epoch(store):
     valid = TrialResult(outcome=Outcome.VALID, value=3.0)
     for write in (
         lambda session: start(session, old, study_id, 1),
-        lambda session: attempts.progress(session, old, study_id, 0, 1, {"phase": "unlearn"}, None),
+        lambda session: attempts.progress(session, old, [Report(study_id, 0, 1, {"phase": "unlearn"}, None)]),
         lambda session: attempts.record(session, old, study_id, 0, 1, valid),
     ):
         with pytest.raises(LeaseLost), store.begin() as session:
@@ -206,7 +207,7 @@ def test_the_first_end_of_an_attempt_stands(store):
         assert attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.LOST))
         assert not attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.VALID, value=1.0))
         assert session.scalars(select(Trial.outcome)).all() == ["lost"]
-    assert kinds(store, study_id)[-2:] == ["trial_started", "trial_finished"]
+    assert kinds(store, study_id) == ["created", "claimed", "trial_started", "trial_finished"]
 
 
 def test_a_verdict_ends_the_count_of_failures_and_a_loss_does_not(store):

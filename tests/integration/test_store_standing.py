@@ -1,7 +1,6 @@
-"""Where a study stands: counted by the database, over its indexes."""
+"""Where a study stands, by the counts that are kept."""
 
 import pytest
-from sqlalchemy import event, text
 from test_store_studies import add_trial, create
 
 from service.store import standing, studies
@@ -40,36 +39,3 @@ def test_no_ordinal_counts_twice(database):
     add_trial(database, study_id, 0, "valid", 1.0)
     with pytest.raises(Exception, match="uq_trial_counts_once"):
         add_trial(database, study_id, 0, "diverged", attempt=2)
-
-
-def test_best_and_counts_use_their_indexes(new_database):
-    database = new_database()
-    study_id, other = create(database, "large"), create(database, "other")
-    with database.begin() as session:
-        session.execute(
-            text(
-                "insert into mudman.trial (study_id, ordinal, attempt, epoch, hyperparameters, outcome, value) "
-                "select s, n, 1, 1, '{}', case when n % 3 = 0 then 'valid' else 'diverged' end, random() "
-                "from generate_series(1, 5000) n, unnest(array[:large, :other]) s"
-            ),
-            {"large": study_id, "other": other},
-        )
-        session.execute(text("analyze mudman.trial"))
-    with database.begin() as session:
-        study, seen = studies.get(session, study_id), []
-        lowest = studies.get(session, other)
-        session.expunge(lowest)
-        lowest.spec = lowest.spec | {"objective": {"direction": "minimize"}}
-
-        @event.listens_for(session.connection().engine, "before_cursor_execute")
-        def keep(connection, cursor, statement, parameters, context, many):
-            seen.append((statement, parameters))
-
-        assert standing.best(session, study).outcome == "valid"
-        assert standing.best(session, lowest).value < 0.01
-        event.remove(session.connection().engine, "before_cursor_execute", keep)
-        assert len(seen) == 2
-        for statement, parameters in seen:
-            plan = session.connection().exec_driver_sql(f"explain {statement}", parameters).scalars().all()
-            assert any("ix_trial_best" in line for line in plan), plan
-        assert standing.counts(session, study_id) == {"valid": 1666, "diverged": 3334}

@@ -32,6 +32,8 @@ def add_trial(database, study_id: str, ordinal: int, outcome: str | None, value:
         row = Trial(study_id=study_id, ordinal=ordinal, outcome=outcome, value=value, **trial)
         row.started_at, row.finished_at = tens, finished
         session.add(row)
+        if outcome:
+            attempts.count(session, study_id, outcome, seconds=10)
 
 
 def in_threads(count: int, work) -> list:

@@ -121,9 +121,7 @@ class Plan:
         return self._child("migration", [sys.executable, "-m", "service.store.migrate"], self._ours())
 
     def api(self) -> Child:
-        command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app", "--no-access-log"]
-        command += ["--host", self.settings.host, "--port", str(self.port), "--timeout-graceful-shutdown", "1"]
-        return self._child("api", command, self._ours())
+        return self._child("api", [sys.executable, "-m", "service"], self._ours())
 
     def dispatcher(self) -> Child:
         """It needs two seconds beyond its own patience with its runners."""
@@ -157,6 +155,8 @@ class Plan:
         inherited = {name: value for name, value in os.environ.items() if name.upper() not in _DATABASE_VARIABLES}
         return inherited | {
             "MUDMAN_DATA_ROOT": str(self.settings.data_root),
+            "MUDMAN_LOG_LEVEL": self.settings.log_level,
+            "MUDMAN_LOG_FORMAT": self.settings.log_format,
             "PYTHONUNBUFFERED": "1",
             "TZ": "UTC",
             "RAY_AUTH_MODE": "token",

@@ -1,12 +1,15 @@
 """One study of a running system without its processes: tests are its runners."""
 
+import optuna
+from optuna.storages import RDBStorage
 from sqlalchemy import func, select, text, update
 
 from mudman.results import Decision, TrialResult
 from mudman.simulation import simulate
-from service.store import leases, optuna_rows, studies
+from service.store import enqueued, leases, optuna_rows, studies
+from service.store.database import optuna_url
 from service.store.states import Action
-from service.store.tables import Group, Study, Trial
+from service.store.tables import Group, OutcomeCount, Study, Trial
 from workers.study import StudyInHand
 
 
@@ -45,9 +48,33 @@ class Case:
             query = select(Trial).where(Trial.study_id == self.id).order_by(Trial.ordinal, Trial.attempt)
             return [(row.ordinal, row.attempt, row.outcome) for row in session.scalars(query)]
 
+    def trials(self) -> list[Trial]:
+        with self.database.begin() as session:
+            query = select(Trial).where(Trial.study_id == self.id).order_by(Trial.ordinal, Trial.attempt)
+            return list(session.scalars(query))
+
+    def counts(self) -> dict[str, int]:
+        """Finished attempts by outcome, as they are kept."""
+        with self.database.begin() as session:
+            query = select(OutcomeCount.outcome, OutcomeCount.attempts).where(OutcomeCount.study_id == self.id)
+            return dict(session.execute(query).tuples().all())
+
+    def at_optuna(self) -> list[tuple[str, float | None]]:
+        """State and violation of every trial, as Optuna itself reads them."""
+        storage = RDBStorage(optuna_url(self.database.url))
+        try:
+            trials = optuna.load_study(study_name=self.id, storage=storage).trials
+        finally:
+            storage.engine.dispose()
+        return [(trial.state.name, trial.constraints.get(optuna_rows.CONSTRAINT)) for trial in trials]
+
     def running_in_optuna(self) -> list[int]:
         with self.database.begin() as session:
             return optuna_rows.running(session, self.id)
+
+    def enqueue(self, *chosen: dict[str, float]) -> None:
+        with self.database.begin() as session:
+            enqueued.add(session, self.id, {("trials", str(index)): values for index, values in enumerate(chosen)})
 
     def state(self) -> str:
         with self.database.begin() as session:

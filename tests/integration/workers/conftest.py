@@ -1,13 +1,9 @@
 """A private Ray head for the session, and sites: a fresh database with dispatchers and runners as real processes."""
 
 import os
-import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 from cases import Case
+from clusters import Cluster, cluster
 from sqlalchemy import func, select
 
 from mudman.specs import StudySpec, parse
@@ -27,82 +24,12 @@ from service.store.tables import Event, Group, Study, Trial
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class RayHead:
-    address: str
-    environment: dict[str, str]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="session")
-def ray_head() -> Iterator[RayHead]:
-    """Two cores, a free port, a token; every process of it ends with the session.
-
-    The card is Ray's word only, for it to hand out: simulated trials touch none.
-    """
-    # A short path: Ray keeps its sockets below it, and their names are long already.
-    folder = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    environment = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_TMPDIR": str(folder),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    port = _free_port()
-    command = [
-        *(Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port", str(port)),
-        *(
-            "--node-ip-address",
-            "127.0.0.1",
-            "--num-cpus",
-            "2",
-            "--num-gpus",
-            "1",
-            "--object-store-memory",
-            str(100 * 2**20),
-        ),
-        *("--include-dashboard", "false", "--temp-dir", str(folder / "r")),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 90
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((folder / "log").read_text())
-            time.sleep(0.1)
-        yield RayHead(f"127.0.0.1:{port}", environment)
-    finally:
-        # Nothing in it is worth a graceful end, which takes Ray twenty seconds.
-        _end_session(process.pid)
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _end_session(leader: int) -> None:
-    """Kill whatever is left of the session that ``leader`` led."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.getsid(int(entry.name)) == leader:
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+def ray_head() -> Iterator[Cluster]:
+    """Two cores and two cards. The cards are Ray's word only, for it to hand out: simulated trials touch none."""
+    with cluster() as one:
+        one.head("--num-gpus", "2")
+        yield one
 
 
 @dataclass
@@ -112,6 +39,8 @@ class Site:
     database: Database
     environment: dict[str, str]
     folder: Path
+    inside: tuple[str, ...] = ()
+    """Command that puts its processes into a network namespace."""
     started: list[subprocess.Popen] = field(default_factory=list)
 
     def submit(self, **changes: Any) -> str:
@@ -122,7 +51,7 @@ class Site:
         """``python -m workers …``, in a session of its own."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers", *arguments],
+                [*self.inside, sys.executable, "-m", "workers", *arguments],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -214,7 +143,7 @@ class Site:
 
 
 @pytest.fixture
-def site(new_database: Callable[..., Database], ray_head: RayHead, tmp_path: Path) -> Iterator[Site]:
+def site(new_database: Callable[..., Database], ray_head: Cluster, tmp_path: Path) -> Iterator[Site]:
     database = new_database()
     url = tmp_path / "url"
     url.touch(mode=0o600)
@@ -229,7 +158,7 @@ def site(new_database: Callable[..., Database], ray_head: RayHead, tmp_path: Pat
         "MUDMAN_RESOURCE_GRACE": "1",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MUDMAN_")}
-    site = Site(database, inherited | ray_head.environment | own, tmp_path)
+    site = Site(database, inherited | ray_head.environment | own, tmp_path, ray_head.inside)
     yield site
     site.end()
 

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, text, update
+from sqlalchemy import func, select, text, update
 
-from service.store import events, studies
+from service.store import events, nodes, studies
 from service.store.settings import Settings
 from service.store.states import Action
-from service.store.tables import Group, Study
+from service.store.tables import Event, Group, Study
 from workers import dispatcher as dispatcher_module
 from workers.database_url import handed_over
 from workers.dispatcher import MOST_FAILURES, Dispatcher
@@ -151,3 +151,115 @@ def test_expired_leases_are_left_to_their_holders_after_an_outage(dispatcher, ma
 def test_dispatchers_load_neither_ray_nor_torch():
     code = "import sys, workers.dispatcher; sys.exit(bool({'ray', 'torch', 'optuna'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def two(new_database, tmp_path):
+    """Starts dispatchers of one database as processes; ends what is left of them, and their runners."""
+    database, started = new_database(), []
+    (tmp_path / "url").touch(mode=0o600)
+    (tmp_path / "url").write_text(database.url)
+    settings = {"DATABASE_URL_FILE": tmp_path / "url", "STATE_DIR": tmp_path, "RAY_ADDRESS": "127.0.0.1:1"}
+    settings |= {"LEASE_RENEWAL": 0.5, "LEASE_EXPIRY": 3, "DISPATCHER_POLL": 1}
+    environment = os.environ | {f"MUDMAN_{name}": str(value) for name, value in settings.items()}
+
+    def start(name: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "workers", "dispatcher", "--id", name]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+        return started[-1]
+
+    yield database, start
+    for process in started:
+        process.terminate()
+        process.wait(30)
+    for pid in _processes(b"workers\0runner", tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _processes(part: bytes, folder: Path) -> list[int]:
+    """Of ours with this in their command lines."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and part in (entry / "cmdline").read_bytes():
+                found += [int(entry.name)] * (str(folder).encode() in (entry / "environ").read_bytes())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def _until(question, timeout: float = 60):
+    deadline = time.monotonic() + timeout
+    while not (answer := question()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return answer
+
+
+def test_two_dispatchers_share_the_queue_and_one_takes_over_within_five_seconds_of_expiry(two, make_spec, tmp_path):
+    database, start = two
+    first = start("first")
+    with database.begin() as session:
+        one = studies.create(session, make_spec(name="one")).study
+
+    def group(session) -> Group:
+        return session.get_one(Group, one.group_id)
+
+    def renewed_often() -> bool:
+        with database.begin() as session:
+            left = group(session).expires_at - session.scalar(select(func.now())) if group(session).expires_at else None
+            return left is not None and left.total_seconds() < 3.5  # by the runner, no longer by the dispatcher
+
+    _until(renewed_often)
+    start("second")
+    with database.begin() as session:
+        assert (group(session).owner, group(session).epoch) == ("first", 1)
+    _until(lambda: len(_processes(b"workers\0observer", tmp_path)) == 2)
+    [runner] = _processes(b"workers\0runner", tmp_path)
+    first.kill()
+    os.kill(runner, signal.SIGKILL)
+    first.wait()
+    with database.begin() as session:
+        expired = group(session).expires_at
+        studies.create(session, make_spec(name="two"))
+
+    def claims() -> dict[str, tuple]:
+        with database.begin() as session:
+            rows = session.scalars(select(Event).where(Event.kind == "claimed").order_by(Event.at)).all()
+            return {f"{row.study_id == one.id} {row.data['epoch']} {row.data['owner']}": row.at for row in rows}
+
+    found = _until(lambda: len(claims()) == 3 and claims())
+    assert list(found) == ["True 1 first", "False 1 second", "True 2 second"]
+    late = (found["True 2 second"] - expired).total_seconds()
+    assert 0 <= late <= 5, late
+    _until(
+        lambda: len(_processes(b"workers\0observer", tmp_path)) == 1
+    )  # that of the dispatcher which is gone ended too
+
+
+OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); print(); signal.pause()"
+"""A process that ends well when it is asked to, as a runner does."""
+
+
+def test_a_runner_that_waits_makes_room_where_another_group_needs_the_process(dispatcher, make_spec, monkeypatch):
+    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 1)
+    patient = submit(dispatcher, make_spec(name="patient"))
+    with dispatcher.database.begin() as session:
+        nodes.observe(session, [nodes.Seen("n", "10.0.0.1", "host", 1, 0, 2**30, {})])
+    process = subprocess.Popen([sys.executable, "-c", OBEDIENT], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    dispatcher.runners.append((dispatcher._claim(), process))
+    dispatcher.turn()
+    assert process.poll() is None
+    urgent = submit(dispatcher, make_spec(name="urgent").model_copy(update={"priority": 1}))
+    dispatcher.turn()
+    assert process.wait(20) == 0
+    process.stdout.close()
+    dispatcher.turn()
+    [(claim, other)] = dispatcher.runners
+    other.kill()
+    other.wait()
+    assert claim.study_ids == [urgent]
+    with dispatcher.database.begin() as session:
+        group = session.get_one(Group, session.get_one(Study, patient).group_id)
+        assert (group.failures, group.expires_at, group.max_live) == (0, None, 0)

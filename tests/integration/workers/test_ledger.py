@@ -7,7 +7,8 @@ from cases import Case, result_of
 from sqlalchemy import select
 
 from mudman.results import Outcome, TrialResult
-from service.store import attempts, leases, studies
+from service.store import actions, attempts, leases, studies
+from service.store.attempts import Report
 from service.store.leases import LeaseLost
 from service.store.states import Action
 from service.store.tables import Trial
@@ -106,7 +107,7 @@ def test_a_trial_starts_with_its_first_word(case):
 
     def say(passes: int) -> None:
         with one.database.begin() as session:
-            attempts.progress(session, one.lease, one.id, 0, attempt.attempt, {"passes": passes}, {"pid": 1})
+            attempts.progress(session, one.lease, [Report(one.id, 0, attempt.attempt, {"passes": passes}, {"pid": 1})])
 
     offered = started()
     say(1)
@@ -161,6 +162,71 @@ def test_a_study_that_was_cancelled_or_paused_is_followed(case, action):
     ledger.finish(10)
     assert {outcome for _, _, outcome in one.rows()} == {"cancelled"}
     assert one.running_in_optuna() == []
+
+
+def test_a_paused_study_goes_on_in_the_same_runner(case, make_spec, monkeypatch):
+    """Its trials end and run again; those of the group's other studies never notice. It may have been paused before
+    the runner began."""
+    monkeypatch.setattr("workers.ledger.LOOK", 0)
+    one = case()
+    other, before = (one.another(make_spec(name=name)) for name in ("other", "paused before"))
+    change_state(one, before, Action.PAUSE)
+    hands = {one.id: one.take_over(), other: one.in_hand(other), before: one.in_hand(before)}
+    desk = Desk()
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    ledger._turn()
+    begun = {attempt.study_id: attempt for attempt in (desk.take(name, 0) for name in ("t1", "t2"))}
+    assert begun.keys() == {one.id, other}
+    of_other = "t1" if desk.holds("t1").study_id == other else "t2"
+
+    one.change_state(Action.PAUSE)
+    ledger._turn()
+    ledger._turn()
+    assert one.rows() == [(0, 1, "cancelled")]
+    assert (desk.halted, desk.waiting) == (False, 0)
+    assert not desk.hear(of_other, Word(worker={})), "it goes on"
+
+    for study_id in (one.id, before):
+        change_state(one, study_id, Action.RESUME)
+    ledger._turn()
+    again = {attempt.study_id: attempt for attempt in (desk.take(name, 0) for name in ("t3", "t4"))}
+    assert again[one.id] == begun[one.id].again()
+    assert again[before].ordinal == 0
+    assert one.rows() == [(0, 1, "cancelled"), (0, 2, None)]
+
+    for study_id in hands:
+        change_state(one, study_id, Action.PAUSE)
+    ledger._turn()
+    ledger._turn()
+    assert desk.halted, "with all of them paused the runner ends"
+    with one.database.begin() as session:
+        leases.release(session, one.lease.group_id, one.lease.epoch)
+        assert leases.claim(session, "two", 60) is None
+    change_state(one, other, Action.RESUME)
+    with one.database.begin() as session:
+        assert leases.claim(session, "two", 60)
+
+
+def test_a_study_that_was_cancelled_and_deleted_is_let_go(case, make_spec, monkeypatch):
+    monkeypatch.setattr("workers.ledger.LOOK", 0)
+    one = case()
+    other = one.another(make_spec(name="other"))
+    hands = {one.id: one.take_over(), other: one.in_hand(other)}
+    desk = Desk()
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    ledger._turn()
+    one.change_state(Action.CANCEL)
+    with one.database.begin() as session:
+        actions.delete(session, one.id)
+    ledger._turn()
+    ledger._turn()
+    assert {attempt.study_id for attempt in [desk.take("t1", 0)]} == {other}
+    assert (one.rows(), desk.waiting, desk.halted) == ([], 0, False)
+
+
+def change_state(one: Case, study_id: str, action: Action) -> None:
+    with one.database.begin() as session:
+        studies.change_state(session, study_id, action)
 
 
 def test_a_ledger_that_lost_the_lease_ends_the_runner(case):

@@ -1,5 +1,7 @@
 """Studies of simulated trials from queue to end: real dispatcher, runner, Ray and Postgres."""
 
+from itertools import pairwise
+
 import optuna
 import psutil
 from optuna.storages import RDBStorage
@@ -25,7 +27,7 @@ def test_studies_run_to_their_ends(site):
     completed = site.submit(name="completes", trials=12, outcome="mixed", max_concurrent=2)
     failed = site.submit(name="fails", trials=3, outcome="error")
     unfit = site.submit(name="does not fit", model="./no-such-folder")
-    large = site.submit(name="asks for too much", gpus=2)
+    large = site.submit(name="asks for too much", gpus=3)
     site.dispatch()
     site.until_state(completed, "completed")
     site.until_state(failed, "failed")
@@ -35,7 +37,7 @@ def test_studies_run_to_their_ends(site):
     assert_failed(site, failed)
     assert_unfit(site, unfit, "model.id", "/model/id")
     fault = assert_unfit(site, large, "resources.gpus", "/resources/gpus")
-    assert fault["detail"] == "asks for 2 and the largest node has 1"
+    assert fault["detail"] == "asks for 3 and the largest node has 2"
 
     cancelled = site.submit(name="is cancelled", trials=100, seconds=10.0, max_concurrent=2)
     worker = site.until("a trial runs", lambda: site.worker_of(cancelled))
@@ -48,20 +50,27 @@ def test_studies_run_to_their_ends(site):
     assert {trial.state for trial in optuna_trials(site, cancelled)} == {TrialState.FAIL}
 
 
-def test_fractions_share_a_card(site):
-    """Two trials at half a card each run at once, both on that card; a study without cards sees none.
+def test_fractions_share_cards_and_a_trial_may_have_several(site):
+    """Four trials at half a card run at once on two cards; one without cards sees none; at two cards each they follow
+    one another and see both.
 
-    Trials that would outlast the test: a short one may end before the second actor has started, and gives it its own.
+    Trials that would outlast the test: a short one may end before the next actor has started, and gives it its own.
     """
-    study = site.submit(name="shares", trials=4, seconds=120.0, gpus=0.5, max_concurrent=2)
+    study = site.submit(name="shares", trials=8, seconds=120.0, gpus=0.5, cpus=0.5, max_concurrent=4)
     site.dispatch()
-    live = run_at_once(site, study, 2)
-    assert {trial.worker["device"] for trial in live} == {"cuda:0"}
-    assert len({trial.worker["pid"] for trial in live}) == 2
+    live = run_at_once(site, study, 4)
+    assert sorted(trial.worker["device"] for trial in live) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+    assert len({trial.worker["pid"] for trial in live}) == 4
 
     without = site.submit(name="no card", trials=1, seconds=120.0, gpus=0)
     [alone] = run_at_once(site, without, 1)
     assert alone.worker["device"] == "cpu"
+
+    several = site.submit(name="several", trials=3, seconds=0.5, gpus=2, cpus=0.5, max_concurrent=3)
+    site.until_state(several, "completed")
+    rows = site.trials(several)
+    assert {trial.worker["device"] for trial in rows} == {"cuda:0,1"}
+    assert all(before.finished_at <= after.started_at for before, after in pairwise(rows))
 
 
 def run_at_once(site, study_id: str, count: int) -> list[Trial]:

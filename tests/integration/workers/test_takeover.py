@@ -2,10 +2,13 @@
 
 import pytest
 from cases import result_of
+from sqlalchemy import select
 
-from service.store import leases, studies
+from mudman.results import Outcome, TrialResult
+from service.store import actions, leases, studies
 from service.store.leases import LeaseLost
 from service.store.states import Action, State
+from service.store.tables import EnqueuedTrial
 
 
 def test_died_while_a_trial_ran(case):
@@ -54,3 +57,72 @@ def test_the_one_before_is_refused_everywhere(case):
         with pytest.raises(LeaseLost):
             write()
     assert one.rows() == [(0, 1, "lost")]
+
+
+def played(one, *, dies: bool) -> list[tuple]:
+    """The whole search, its runner dying while each trial runs and after it; what counted in the end."""
+    study = one.take_over()
+    while attempt := study.next():
+        if dies:
+            study = one.take_over()
+            attempt = study.next()
+        study.settle(attempt, result_of(study, attempt))
+        if dies:
+            study = one.take_over()
+    counting = [row for row in one.trials() if Outcome(row.outcome).counts]
+    return [(row.ordinal, row.hyperparameters, row.outcome, row.value) for row in counting]
+
+
+def test_enqueued_trials_are_taken_in_order_whatever_died(case):
+    chosen = [{"fork_every": 12}, {"unlearning_rate": 0.01, "retaining_rate": 0.001, "fork_every": 7}]
+    quiet, deadly = (case(trials=6, startup_trials=2, outcome="mixed") for _ in range(2))
+    for one in (quiet, deadly):
+        one.enqueue(*chosen)
+    undisturbed = played(quiet, dies=False)
+    assert played(deadly, dies=True) == undisturbed
+    assert [row[0] for row in undisturbed] == list(range(6))
+    for values, (_, hyperparameters, *_) in zip(chosen, undisturbed, strict=False):
+        assert hyperparameters | values == hyperparameters
+        assert hyperparameters.keys() == {"unlearning_rate", "retaining_rate", "fork_every"}
+    with deadly.database.begin() as session:
+        assert session.scalars(select(EnqueuedTrial.ordinal).order_by(EnqueuedTrial.sequence)).all() == [0, 1]
+
+
+def test_what_is_enqueued_while_trials_run_is_the_next_new_one(case):
+    one = case(trials=3, max_concurrent=2)
+    study = one.take_over()
+    first = study.next()
+    one.enqueue({"fork_every": 12})
+    study.settle(first, TrialResult(outcome=Outcome.LOST))
+    assert study.next().attempt == 2, "what runs again comes first"
+    assert study.next().hyperparameters["fork_every"] == 12
+
+
+def test_a_retried_trial_runs_again_beyond_the_budget(case):
+    one = case(trials=2)
+    study = one.take_over()
+    outcomes = [Outcome.ERROR, Outcome.VALID, Outcome.VALID]
+    for ordinal, outcome in enumerate(outcomes):
+        attempt = study.next()
+        study.settle(attempt, TrialResult(outcome=outcome, value=3.0 if ordinal else None))
+    assert study.book.complete
+    one.change_state(Action.COMPLETE)
+    with one.database.begin() as session:
+        actions.retry(session, one.id)
+    again = one.take_over()
+    assert not again.book.complete
+    attempt = again.next()
+    assert (attempt.ordinal, attempt.attempt) == (0, 2)
+    again.settle(attempt, TrialResult(outcome=Outcome.VALID, value=3.5))
+    assert (again.book.counted, again.book.complete, again.next()) == (3, True, None)
+
+
+def test_what_a_runner_left_behind_of_a_paused_study_is_settled_at_once(case):
+    one = case()
+    one.take_over().next()
+    one.change_state(Action.PAUSE)
+    assert one.take_over().state is State.PAUSED, "claimed for it"
+    assert one.rows() == [(0, 1, "cancelled")]
+    with one.database.begin() as session:
+        leases.release(session, one.lease.group_id, one.lease.epoch)
+        assert leases.claim(session, "two", 60) is None, "nothing is left to do while it is paused"

@@ -94,3 +94,36 @@ def test_a_missing_url_file_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MUDMAN_DATABASE_URL_FILE", "/nowhere/url")
     with pytest.raises(SettingsError, match=r"/nowhere/url.*environment MUDMAN_DATABASE_URL_FILE"):
         Settings().read_database_url()
+
+
+def test_owners_have_weights_and_quotas_as_tables_of_the_file_or_json_of_the_environment(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (clean / "state" / "mudman.toml").write_text(
+        "[owner_weights]\nann = 2\n[owner_quotas.ann]\ngpus = 1.5\n[owner_quotas.'*']\ntrials = 4\n"
+    )
+    settings = Settings()
+    assert (settings.weight("ann"), settings.weight("bob")) == (2.0, 1.0)
+    assert settings.quota("ann").model_dump() == {"cpus": None, "gpus": 1.5, "trials": None}
+    assert settings.quota("bob").model_dump() == {"cpus": None, "gpus": None, "trials": 4}
+    monkeypatch.setenv("MUDMAN_OWNER_QUOTAS", '{"bob": {"cpus": 8}}')
+    quotas = Settings()
+    assert quotas.quota("bob").cpus == 8
+    assert quotas.quota("ann").gpus == 1.5, "names that the environment leaves out are those of the file"
+    assert quotas.origins()["owner_quotas"] == "environment MUDMAN_OWNER_QUOTAS"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("MUDMAN_OWNER_WEIGHTS", '{"ann": 0}', "owner_weights.ann (from environment MUDMAN_OWNER_WEIGHTS)"),
+        ("MUDMAN_OWNER_QUOTAS", '{"ann": {"cards": 1}}', "owner_quotas.ann.cards"),
+        ("MUDMAN_OWNER_QUOTAS", '{"ann": {"gpus": -1}}', "greater than or equal to 0"),
+        ("MUDMAN_OWNER_QUOTAS", "ann=3", "MUDMAN_OWNER_QUOTAS is not valid JSON"),
+    ],
+)
+def test_wrong_weights_and_quotas_are_named(name, value, words, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        Settings()
+    assert words in str(refused.value)

@@ -151,6 +151,25 @@ BAD = [
         "must be below high",
     ),
     ({"budget.unlearn_passes": 11, "attack.passes": 5}, ["attack.passes", "budget.unlearn_passes"], "take 4 or 6"),
+    ({"sampler": "anneal"}, ["sampler"], "one of 'tpe', 'random', 'grid', 'cmaes' or 'gp'"),
+    ({"sampler": {"type": "cmaes", "population": 2}}, ["sampler.population"], "at least 3"),
+    (
+        {"method.unlearning_rate": {"low": 0, "high": 1}, "sampler": "grid", "budget.trials": 6},
+        ["budget.trials"],
+        "is more than the 5 points of the grid. Remedy: take 5 at most, or more sampler.points",
+    ),
+    (
+        {
+            "method.unlearning_rate": {"low": 0, "high": 1},
+            "sampler": {"type": "grid", "points": {"rate": 3}},
+            "budget.trials": 1,
+        },
+        ["sampler.points.rate"],
+        "one of unlearning_rate",
+    ),
+    ({"pruner": "hyperband"}, ["pruner"], "one of 'median', 'percentile', 'successive_halving', 'threshold'"),
+    ({"pruner": "threshold"}, ["pruner.lower"], "add this field"),
+    ({"pruner": {"type": "median", "percentile": 3}}, ["pruner.percentile"], "remove"),
 ]
 
 

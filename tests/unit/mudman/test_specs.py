@@ -137,6 +137,30 @@ def test_unused_settings_are_listed_and_not_searched():
     assert resolve(spec.method, {"retaining_rate": 0.15}).fork_every == 2
 
 
+def test_settings_that_the_sampler_does_not_use_are_listed():
+    given = {"startup_trials": 3, "points": 4, "population": 8, "sigma": 0.1}
+    unused = {
+        "tpe": ["points", "population", "sigma"],
+        "random": ["points", "population", "sigma", "startup_trials"],
+        "grid": ["population", "sigma", "startup_trials"],
+        "cmaes": ["points", "startup_trials"],
+        "gp": ["points", "population", "sigma"],
+    }
+    for name, idle in unused.items():
+        spec = small(sampler={"type": name, **given}, budget__trials=1)
+        assert spec.unused() == [f"sampler.{field}" for field in idle]
+        assert small(sampler=name, budget__trials=1).sampler.type == name
+
+
+def test_levels_of_a_range_by_hand():
+    assert Range(low=0, high=1).levels(5) == (0, 0.25, 0.5, 0.75, 1)
+    assert Range(low=1e-4, high=1, log=True).levels(3) == pytest.approx((1e-4, 1e-2, 1))
+    assert Range(low=6, high=42, int=True).levels(4) == (6, 18, 30, 42)
+    assert Range(low=1, high=3, int=True).levels(10) == (1, 2, 3)
+    assert Range(low=1, high=64, log=True, int=True).levels(4) == (1, 4, 16, 64)
+    assert Range(low=1e-4, high=1, log=True).levels(1) == pytest.approx((1e-2,))
+
+
 def test_ranges_of_nested_settings_are_searched_by_dotted_path():
     spec = small(method__adversary__decay={"low": 0.3, "high": 1.0})
 

@@ -3,20 +3,12 @@
 import json
 import time
 
-import pytest
-import ray
-
 from mudman.results import Outcome
 from mudman.specs import parse
 from workers.actor import RunningTrial
 from workers.orders import Order, versions
 
-
-@pytest.fixture(autouse=True)
-def no_cluster(monkeypatch):
-    """Outside a cluster Ray knows neither cards nor the node's address."""
-    monkeypatch.setattr(ray, "get_gpu_ids", list)
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+PLACE = {"node": "127.0.0.1", "pid": 1, "device": "cpu"}
 
 
 def order(seconds: float = 0.0, outcome: str = "valid", **changes) -> str:
@@ -43,12 +35,17 @@ def outcome(trial: RunningTrial) -> tuple[Outcome, str]:
 
 def test_a_result_is_said_at_once():
     started = time.monotonic()
-    assert outcome(RunningTrial(order()))[0] is Outcome.VALID
+    assert outcome(RunningTrial(order(), PLACE))[0] is Outcome.VALID
     assert time.monotonic() - started < 10
 
 
+def test_the_orders_cuts_reach_the_trial():
+    assert outcome(RunningTrial(order(cuts={4: 100.0}), PLACE))[0] is Outcome.PRUNED
+    assert outcome(RunningTrial(order(cuts={4: 0.0}), PLACE))[0] is Outcome.VALID
+
+
 def test_progress_is_said_in_between_with_the_curves_so_far():
-    trial = RunningTrial(order(seconds=6))
+    trial = RunningTrial(order(seconds=6), PLACE)
     word = trial.word(timeout=1.5)
     assert word.result is None
     assert word.progress["phase"] == "unlearn"
@@ -61,12 +58,12 @@ def test_progress_is_said_in_between_with_the_curves_so_far():
 
 
 def test_whatever_is_raised_is_a_result():
-    assert outcome(RunningTrial("no order at all")) == (Outcome.ERROR, "ValidationError")
-    assert outcome(RunningTrial(order(outcome="no such outcome"))) == (Outcome.ERROR, "SpecError")
+    assert outcome(RunningTrial("no order at all", PLACE)) == (Outcome.ERROR, "ValidationError")
+    assert outcome(RunningTrial(order(outcome="no such outcome"), PLACE)) == (Outcome.ERROR, "SpecError")
 
 
 def test_a_worker_of_another_version_says_so():
     other = order(versions=versions() | {"mudman": "0.0.1"})
-    trial = RunningTrial(other)
+    trial = RunningTrial(other, PLACE)
     assert outcome(trial) == (Outcome.ERROR, "VersionMismatch")
     assert "same image" in trial.word(0).result["fault"]["message"]

@@ -100,6 +100,34 @@ def test_a_row_without_an_end_is_open():
     assert book.open == {1: Attempt("study", 1, 2, {"rate": 0.6})}
 
 
+def test_a_retried_trial_runs_again_as_it_was_though_the_budget_is_met():
+    rows = [
+        Record(0, 1, {"rate": 0.5}, Ending(Outcome.VALID, 3.0), earlier=True),
+        Record(1, 1, {"rate": 0.6}, Ending(Outcome.ERROR), earlier=True, run_again=True),
+        Record(2, 1, {"rate": 0.7}, Ending(Outcome.ERROR), earlier=True),
+    ]
+    book = Book.of("study", spec(1), rows)
+    assert list(book.again) == [Attempt("study", 1, 2, {"rate": 0.6})]
+    assert (book.counted, book.complete, book.may_ask()) == (1, False, False)
+    book.start(book.again[0])
+    assert (list(book.again), book.complete) == ([], False)
+    assert book.end(book.open[1], Outcome.VALID)
+    assert (book.counted, book.complete) == (2, True), "one more than the budget asked for"
+
+
+def test_how_often_a_retried_trial_was_lost_is_forgiven():
+    def lost(number: int, **more) -> Record:
+        return Record(0, number, {"rate": 0.5}, Ending(Outcome.LOST), **more)
+
+    given_up = [*(lost(number) for number in range(1, ATTEMPTS)), lost(ATTEMPTS, run_again=True)]
+    assert list(Book.of("study", spec(1), [*given_up[:-1], lost(ATTEMPTS)]).again) == []
+    for more in range(ATTEMPTS):
+        book = Book.of("study", spec(1), [*given_up, *[lost(ATTEMPTS + 1 + n) for n in range(more)]])
+        assert [one.attempt for one in book.again] == [ATTEMPTS + 1 + more]
+    book = Book.of("study", spec(1), [*given_up, *[lost(ATTEMPTS + 1 + n) for n in range(ATTEMPTS)]])
+    assert list(book.again) == []
+
+
 @given(st.data(), st.integers(1, 6), st.integers(1, 4))
 def test_a_book_rebuilt_from_its_rows_is_the_same_book(data, trials, places):
     """Play any search, any places, any outcomes; at every moment the rows alone give back the same book."""

@@ -5,7 +5,7 @@ import pickle
 import threading
 import time
 
-from mudman.results import Outcome, TrialResult
+from mudman.results import Fault, Outcome, TrialResult
 from workers.book import Attempt
 from workers.desk import Desk
 from workers.orders import Word
@@ -17,7 +17,7 @@ def attempt(ordinal: int, study: str = "study") -> Attempt:
 
 def word(outcome: Outcome | None = None) -> Word:
     result = TrialResult(outcome=outcome).model_dump(mode="json") if outcome else None
-    return Word(worker={"pid": 1}, progress={"passes": 1}, result=result)
+    return Word(worker={"pid": 1}, progress={"phase": "unlearn", "passes": 1}, result=result)
 
 
 def test_an_attempt_goes_from_offer_to_result():
@@ -30,17 +30,70 @@ def test_an_attempt_goes_from_offer_to_result():
     assert desk.words() == {}
     assert desk.hear("a", word(Outcome.VALID)), "Tune may end the trial"
     assert desk.hear("a", word(Outcome.VALID)), "a repeated last result changes nothing"
-    desk.vanish("a")
+    assert desk.lose("a", TrialResult(outcome=Outcome.LOST)) is None
     assert [(one, result.outcome) for one, result in desk.ended()] == [(attempt(0), Outcome.VALID)]
     assert desk.ended() == []
 
 
-def test_a_process_that_dies_loses_its_trial():
+def test_a_trial_is_lost_once_with_its_cause():
     desk = Desk()
     desk.offer(attempt(0))
     desk.take("a", 0)
-    desk.vanish("a")
-    assert [result.outcome for _, result in desk.ended()] == [Outcome.LOST]
+    assert desk.holds("a") == attempt(0)
+    lost = TrialResult(outcome=Outcome.LOST, fault=Fault(type="WorkerDied", message="killed"))
+    assert desk.lose("a", lost) == attempt(0)
+    assert desk.lose("a", lost) is desk.holds("a") is None
+    assert desk.ended() == [(attempt(0), lost)]
+
+
+def test_no_more_is_taken_than_the_share_allows():
+    desk = Desk()
+    desk.limit = 1
+    desk.offer(attempt(0))
+    desk.offer(attempt(1))
+    assert not desk.sated
+    assert desk.take("a", 0) == attempt(0)
+    assert desk.sated
+    assert desk.take("b", 0) is None
+    desk.hear("a", word(Outcome.VALID))
+    assert desk.wait_for_place(0)
+    assert desk.take("b", 0) == attempt(1)
+
+
+def test_what_the_share_has_no_place_for_any_more_is_given_back():
+    desk = Desk()
+    for ordinal in range(3):
+        desk.offer(attempt(ordinal))
+    assert desk.take("a", 0) == attempt(0)
+    desk.limit = 2
+    assert [(one, result.outcome) for one, result in desk.ended()] == [(attempt(2), Outcome.CANCELLED)]
+    desk.limit = 0
+    assert [one for one, _ in desk.ended()] == [attempt(1)]
+    assert desk.holds("a") == attempt(0), "what runs is left alone"
+    desk.hear("a", word(Outcome.VALID))
+    assert not desk.wait_for_place(0)
+    desk.offer(attempt(3))
+    started = time.monotonic()
+    assert desk.take("b", 0.2) is None
+    assert time.monotonic() - started >= 0.2, "nobody asks at full speed for what may not be had"
+    desk.limit = None
+    assert desk.take("b", 0) == attempt(3)
+
+
+def test_what_lived_when_tune_ended_is_begun_again():
+    desk = Desk()
+    desk.offer(attempt(0))
+    desk.take("a", 0)
+    desk.clear()
+    assert [(one, result.outcome) for one, result in desk.ended()] == [(attempt(0), Outcome.CANCELLED)]
+
+
+def test_a_blamed_node_is_kept_until_it_is_seen_to():
+    desk = Desk()
+    desk.blame("node", "reason")
+    assert desk.blamed == desk.blamed == {"node": "reason"}
+    desk.put_away("node")
+    assert desk.blamed == {}
 
 
 def test_taking_waits_while_nothing_lives_and_never_while_something_does():
@@ -79,13 +132,22 @@ def test_halting_ends_everything():
     assert desk.take("b", 0) is None
 
 
-def test_searcher_and_stopper_leave_nothing_in_pickles_and_copies():
+def speakers(desk: Desk):
+    """What Tune is given, over one desk."""
+    from mudman.specs import ResourcesSpec
+    from workers.overseer import Overseer
+    from workers.places import Places
     from workers.searcher import DeskSearcher, DeskStopper
 
-    desk = Desk()
-    for speaker in (DeskSearcher(desk, {}), DeskStopper(desk)):
+    places = Places(desk, ResourcesSpec())
+    overseer = Overseer(desk, places, {"study": ResourcesSpec()})
+    return DeskSearcher(desk, {}, places), DeskStopper(desk, overseer, places), overseer
+
+
+def test_what_tune_is_given_leaves_nothing_in_pickles_and_copies():
+    for speaker in speakers(Desk()):
         assert speaker.__getstate__() == {}
-        assert b"Desk" in (pickled := pickle.dumps(speaker)) and len(pickled) < 100
+        assert b"workers" in (pickled := pickle.dumps(speaker)) and len(pickled) < 100
         assert copy.deepcopy(speaker) is speaker
 
 
@@ -93,10 +155,8 @@ def test_finished_is_said_only_when_nothing_more_can_come():
     """Tune never asks again after FINISHED."""
     from ray.tune.search import Searcher
 
-    from workers.searcher import DeskSearcher, DeskStopper
-
     desk = Desk()
-    searcher, stopper = DeskSearcher(desk, {}), DeskStopper(desk)
+    searcher, stopper, _ = speakers(desk)
     desk.offer(attempt(0))
     desk.take("other", 0)  # a trial lives: there is no waiting
     assert searcher.suggest("a") is None
@@ -104,3 +164,16 @@ def test_finished_is_said_only_when_nothing_more_can_come():
     desk.halt()
     assert searcher.suggest("a") == Searcher.FINISHED
     assert stopper.stop_all()
+
+
+def test_a_withdrawn_trial_ends_only_when_it_obeys():
+    """Until then its process is not free: another trial begun there would die with it."""
+    desk = Desk()
+    _, stopper, _ = speakers(desk)
+    desk.offer(attempt(0))
+    desk.take("a", 0)
+    assert not stopper("a", {"word": word().model_dump_json()})
+    desk.withdraw("study")
+    assert not stopper("a", {"word": word().model_dump_json()})
+    assert stopper("a", {"word": word(Outcome.CANCELLED).model_dump_json()})
+    assert [result.outcome for _, result in desk.ended()] == [Outcome.CANCELLED]

@@ -1,6 +1,5 @@
 """Sampling on a mirror: the same suggestion whatever died before, and no start-up points replayed."""
 
-import optuna
 import pytest
 
 from mudman.results import Decision, Outcome
@@ -8,7 +7,6 @@ from mudman.simulation import simulate
 from mudman.specs import parse
 from service.store.attempts import Ending
 from service.store.mirror import Mirror
-from service.store.optuna_rows import CONSTRAINT
 
 
 def spec(sampler: str = "tpe", startup: int = 3):
@@ -81,24 +79,3 @@ def test_every_start_up_point_is_another_one():
 def test_ordinals_have_no_gaps():
     with pytest.raises(ValueError, match="contiguous"):
         Mirror(spec()).restore(1, {"unlearning_rate": 0.1, "fork_every": 7}, None)
-
-
-@pytest.mark.parametrize(
-    ("end", "state", "constraints"),
-    [
-        (Ending(Outcome.VALID, 3.0, -0.5), "COMPLETE", {CONSTRAINT: -0.5}),
-        (Ending(Outcome.VALID, 3.0), "COMPLETE", {}),
-        (Ending(Outcome.OVER_RETAIN_BUDGET, violation=0.4), "PRUNED", {CONSTRAINT: 0.4}),
-        (Ending(Outcome.DIVERGED), "PRUNED", {CONSTRAINT: 1000.0}),
-        (Ending(Outcome.OUT_OF_MEMORY), "FAIL", {}),
-        (Ending(Outcome.ERROR, violation=0.4, reason="error: ValueError"), "FAIL", {}),
-        (Ending(Outcome.LOST), "FAIL", {}),
-        (Ending(Outcome.CANCELLED), "FAIL", {}),
-    ],
-)
-def test_what_optuna_hears_of_each_outcome(end, state, constraints):
-    mirror = Mirror(spec())
-    mirror.tell(mirror.ask().ordinal, end)
-    trial = mirror._study.trials[0]
-    assert trial.state == optuna.trial.TrialState[state]
-    assert trial.constraints == constraints

@@ -1,7 +1,8 @@
 """One write for both tables, counts, enqueued trials, nodes and shares
 
 An attempt's row and Optuna's are written in one transaction now, under the lease row's lock. So nothing has to be told
-later, and the triggers that fenced Optuna's own connections have no connection left to fence.
+later, and the triggers that fenced Optuna's own connections have no connection left to fence. What was yet to be told
+is told here.
 """
 
 import importlib
@@ -15,16 +16,76 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-SCHEMA = "mudman"
+SCHEMA, OPTUNA = "mudman", "optuna"
 TIME = sa.DateTime(timezone=True)
 NOW = sa.text("now()")
 STUDY = {"ondelete": "CASCADE"}
 COUNTING = "'valid', 'over_retain_budget', 'diverged'"
 
+PARTS = {
+    name: f"{kind} generated always as ((result ->> '{name}')::{kind}) stored"
+    for name, kind in {
+        "violation": "double precision",
+        "overrun": "double precision",
+        "stopped_at_pass": "integer",
+        "seconds": "double precision",
+        "passes_booked": "integer",
+        "passes_made": "integer",
+        "passes_skipped": "integer",
+        "judged": "double precision",
+    }.items()
+} | {
+    "judged_at": "integer generated always as "
+    "(case when result ->> 'judged' is not null then (result #>> '{relearning,passes,-1}')::integer end) stored",
+    "reason": "varchar generated always as (left(outcome || coalesce("
+    "': ' || (result #>> '{fault,type}') || ': ' || (result #>> '{fault,message}'), ''), 1000)) stored",
+}
+"""What lists read of a result, which may be megabytes."""
+
+TELL = f"""
+create temporary table untold on commit drop as
+select optuna_id as trial_id, outcome, value, reason,
+    case when outcome in ({COUNTING})
+        then coalesce(violation, case when outcome <> 'valid' then 1000 end) end as violation
+from {SCHEMA}.trial join optuna.trials on trial_id = optuna_id and state = 'RUNNING'
+where outcome is not null;
+
+update optuna.trials set datetime_complete = now() at time zone 'utc', state = (case outcome
+    when 'valid' then 'COMPLETE' when 'over_retain_budget' then 'PRUNED' when 'diverged' then 'PRUNED' else 'FAIL'
+    end)::optuna.trialstate
+from untold where untold.trial_id = trials.trial_id;
+
+insert into optuna.trial_values (trial_id, objective, value, value_type)
+select trial_id, 0, value, 'FINITE' from untold where outcome = 'valid' on conflict do nothing;
+
+insert into optuna.trial_system_attributes (trial_id, key, value_json)
+select trial_id, 'constraints:retain_budget', violation::text from untold where violation is not null
+on conflict do nothing;
+
+insert into optuna.trial_user_attributes (trial_id, key, value_json)
+select trial_id, 'end_reason', to_json(reason)::text from untold where outcome <> 'valid' on conflict do nothing
+"""
+"""Results that were stored and not told: as ``optuna_rows.end`` would."""
+
+CLOSE_ORPHANS = f"""
+update optuna.trials set state = 'FAIL', datetime_complete = now() at time zone 'utc'
+from optuna.studies join {SCHEMA}.study on id = study_name
+where studies.study_id = trials.study_id and trials.state = 'RUNNING'
+    and not exists (select from {SCHEMA}.trial where optuna_id = trial_id and outcome is null)
+"""
+"""Trials that a runner asked Optuna for and never wrote an attempt for."""
+
 
 def upgrade() -> None:
     _fencing().downgrade()
+    # One statement: each rewrites the table.
+    parts = ", ".join(f"add column {name} {definition}" for name, definition in PARTS.items())
+    op.execute(f"alter table {SCHEMA}.trial {parts}")
+    for statement in TELL.split(";"):
+        op.execute(statement)
+    op.execute(CLOSE_ORPHANS)
     op.drop_column("trial", "told", schema=SCHEMA)
+    op.create_index("ix_optuna_number", "trials", ["study_id", "number"], schema=OPTUNA)
     op.add_column(
         "trial", sa.Column("run_again", sa.Boolean(), server_default=sa.text("false"), nullable=False), schema=SCHEMA
     )
@@ -33,6 +94,12 @@ def upgrade() -> None:
     op.create_index(
         "ix_trial_open", "trial", ["study_id", "ordinal"], schema=SCHEMA, postgresql_where=sa.text("outcome is null")
     )
+    op.drop_index("ix_trial_best", "trial", schema=SCHEMA)
+    _index_best(["study_id", "value", "ordinal"])
+    op.create_index(
+        "ix_trial_log", "trial", ["finished_at"], schema=SCHEMA, postgresql_where=sa.text("log is not null")
+    )
+    op.create_index("ix_event_at", "event", ["at"], schema=SCHEMA, postgresql_using="brin")
     _counts_once(f"{COUNTING}, 'pruned'")
     op.add_column("study_group", sa.Column("waiting", sa.String(), nullable=True), schema=SCHEMA)
     op.create_table(
@@ -49,6 +116,17 @@ def upgrade() -> None:
         f"insert into {SCHEMA}.outcome_count (study_id, outcome, attempts, seconds) "
         "select study_id, outcome, count(*), coalesce(sum(extract(epoch from finished_at - started_at)), 0) "
         f"from {SCHEMA}.trial where outcome is not null group by study_id, outcome"
+    )
+    op.create_table(
+        "deleted_usage",
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("core_seconds", sa.Double(), nullable=False),
+        sa.Column("gpu_seconds", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "outcome", name="pk_deleted_usage"),
+        schema=SCHEMA,
     )
     op.create_table(
         "enqueued_trial",
@@ -83,6 +161,8 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(), nullable=False),
         sa.Column("used", sa.Double(), nullable=False),
         sa.Column("at", TIME, nullable=False),
+        sa.Column("weight", sa.Double(), nullable=False),
+        sa.Column("quota", JSONB(), nullable=False),
         sa.PrimaryKeyConstraint("owner", name="pk_owner_usage"),
         schema=SCHEMA,
     )
@@ -90,15 +170,19 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """What was pruned becomes an error: the version before knows no such outcome."""
-    for table in ("owner_usage", "node", "enqueued_trial", "outcome_count"):
+    for table in ("owner_usage", "node", "enqueued_trial", "deleted_usage", "outcome_count"):
         op.drop_table(table, schema=SCHEMA)
     op.drop_column("study_group", "waiting", schema=SCHEMA)
     op.execute(f"update {SCHEMA}.trial set outcome = 'error' where outcome = 'pruned'")
     _counts_once(COUNTING)
-    op.drop_index("ix_trial_open", "trial", schema=SCHEMA)
-    op.drop_index("ix_trial_outcome", "trial", schema=SCHEMA)
+    for index in ("ix_trial_open", "ix_trial_outcome", "ix_trial_best", "ix_trial_log"):
+        op.drop_index(index, "trial", schema=SCHEMA)
+    op.drop_index("ix_event_at", "event", schema=SCHEMA)
+    op.drop_index("ix_optuna_number", "trials", schema=OPTUNA)
+    _index_best(["study_id", sa.literal_column("value desc")])
     op.create_index("ix_trial_outcome", "trial", ["study_id", "outcome"], schema=SCHEMA)
-    op.drop_column("trial", "run_again", schema=SCHEMA)
+    for column in ("run_again", *PARTS):
+        op.drop_column("trial", column, schema=SCHEMA)
     op.add_column(
         "trial", sa.Column("told", sa.Boolean(), server_default=sa.text("false"), nullable=False), schema=SCHEMA
     )
@@ -116,6 +200,11 @@ def _counts_once(outcomes: str) -> None:
         schema=SCHEMA,
         postgresql_where=sa.text(f"outcome in ({outcomes})"),
     )
+
+
+def _index_best(columns: list) -> None:
+    where = sa.text("outcome = 'valid'")
+    op.create_index("ix_trial_best", "trial", columns, schema=SCHEMA, postgresql_where=where)
 
 
 def _fencing():

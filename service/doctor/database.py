@@ -1,0 +1,84 @@
+"""The database: does it answer, is it the right one, do its clock and its tables agree with ours."""
+
+import time
+from collections.abc import Iterator
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from mudman.faults import MudmanError
+from service.doctor import Finding, Site, broken
+from service.store import migrate
+from service.store.database import Database, DatabaseUnavailable
+from service.store.tables import OPTUNA_SCHEMA
+
+MAJOR = 18
+"""Of Postgres, in what we package; older ones down to 15 are known to work."""
+OLDEST = 15
+SKEW = 5.0
+"""Seconds between two clocks at which logs of one event no longer stand beside each other."""
+
+
+def checks(site: Site) -> Iterator[Finding]:
+    if site.database_url is None:
+        return
+    try:
+        database = Database(site.database_url, application="mudman-doctor")
+        with database.begin() as session:
+            where = session.execute(text("select current_database(), inet_server_addr()")).one()
+            yield Finding("database", True, f"{where[0]} at {where[1] or 'a socket of this machine'}")
+            yield version(session)
+            yield clock(session)
+            yield migrations(session)
+            yield optuna(session)
+    except DatabaseUnavailable as error:
+        says = "the address is in the settings; is the server up, and may this machine reach it?"
+        yield Finding("database", False, str(error), says)
+    except MudmanError as error:
+        yield broken("database", error)
+    else:
+        database.close()
+
+
+def version(session: Session) -> Finding:
+    major = session.scalar(text("select current_setting('server_version_num')::int / 10000"))
+    ok = major >= OLDEST
+    return Finding("Postgres", ok, str(major), None if ok else f"move to Postgres {MAJOR}: pg_dump and restore")
+
+
+def clock(session: Session) -> Finding:
+    before = time.time()
+    theirs = session.scalar(text("select extract(epoch from clock_timestamp())::float8"))
+    skew = theirs - (before + time.time()) / 2
+    if abs(skew) > SKEW:
+        says = f"the database's is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
+        return Finding("clock", False, says, "synchronise both machines (chrony, systemd-timesyncd)")
+    return Finding("clock", True, f"{abs(skew):.1f} s apart")
+
+
+def migrations(session: Session) -> Finding:
+    if migrate.is_current(session):
+        return Finding("migrations", True, migrate.head())
+    return Finding("migrations", False, "not this version's tables", "python -m service.store.migrate")
+
+
+def optuna(session: Session) -> Finding:
+    table = f"{OPTUNA_SCHEMA}.alembic_version"
+    if session.scalar(text("select to_regclass(:table)"), {"table": table}) is None:
+        return Finding("Optuna's tables", False, "there are none", "python -m service.store.migrate")
+    found, head = session.scalar(text(f"select version_num from {table}")), _optuna_head()
+    remedy = None if found == head else "python -m service.store.migrate"
+    return Finding("Optuna's tables", found == head, found if found == head else f"{found}, not {head}", remedy)
+
+
+def _optuna_head() -> str:
+    """From Optuna's own migrations: asking its storage would create tables."""
+    from importlib.resources import files
+
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(files("optuna.storages._rdb") / "alembic").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return ScriptDirectory.from_config(config).get_current_head()

@@ -1,0 +1,61 @@
+"""Settings, the embedded system, and what the API says of itself."""
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.client import Client, Unreachable
+from service.doctor import Finding, Site, broken
+from service.endpoint import FILE, Endpoint
+from service.store.settings import Settings
+
+
+def settings(found: Settings) -> Iterator[Finding]:
+    """Which ones were set, and where; never a value, for one of them holds a password."""
+    given = {name: origin for name, origin in found.origins().items() if origin != "default"}
+    yield Finding("settings", True, ", ".join(f"{name} ({origin})" for name, origin in given.items()) or "all default")
+
+
+def checks(site: Site) -> Iterator[Finding]:
+    yield embedded(site.settings.state_dir, site.endpoint)
+    yield from api(site.api)
+
+
+def embedded(state_dir: Path, found: Endpoint | None) -> Finding:
+    """A supervisor holds the lock of its state folder for as long as it lives, and the kernel frees it."""
+    held = _is_held(state_dir / "lock")
+    if found is None:
+        says = "is being started or stopped" if held else "does not run here; `mudman up` would start it"
+        return Finding("embedded system", None, says)
+    if not held:
+        says = f"{state_dir / FILE} names process {found.pid}, which is gone: it was killed"
+        return Finding("embedded system", False, says, f"mudman up (or remove {state_dir / FILE})")
+    return Finding("embedded system", True, f"{found.url} (process {found.pid})")
+
+
+def api(url: str | None) -> Iterator[Finding]:
+    """Its readiness, check by check: also of an API on another machine."""
+    if url is None:
+        yield Finding("API", None, "no address is known; name one with --url or MUDMAN_URL")
+        return
+    try:
+        with Client(url, timeout=10) as client:
+            checks = client.ready()
+    except Unreachable as error:
+        yield broken("API", error)
+        return
+    yield Finding("API", True, url)
+    for name, says in checks.items():
+        ok = says == "ok"
+        yield Finding(f"API: {name}", ok, says, None if ok else "see the checks of the machine that it runs on")
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or it is another user's
+        return False
+    return False

@@ -1,0 +1,64 @@
+"""What is dropped when it is old: logs of trials, events, idempotency keys.
+
+Kept for ever: studies and comparisons with their specs, states and preparations; every attempt with its
+hyper-parameters, outcome, value, curves, traces, measurements and reason; the counts; Optuna's rows. Only deleting a
+study removes those.
+
+An event stream that is resumed at an event which is gone goes on with the oldest that is left. An idempotency key that
+is gone no longer recognises its request; the owner and the name of the study still do.
+"""
+
+from sqlalchemy import TextClause, text
+
+from service.store.database import Database
+from service.store.settings import Settings
+
+BATCH = 500
+"""Rows of a transaction: each holds its locks for milliseconds."""
+BATCHES = 40
+"""Transactions of one call for each kind, at most: whoever calls has other things to do, and calls again."""
+
+_OLD = "< now() - make_interval(days => :days) limit :batch for update skip locked"
+_LOGS = text(
+    f"""
+    update mudman.trial set log = null where (study_id, ordinal, attempt) in (
+        select study_id, ordinal, attempt from mudman.trial where log is not null and finished_at {_OLD})
+    """
+)
+_EVENTS = text(
+    f"""
+    delete from mudman.event where (study_id, sequence) in (select study_id, sequence from mudman.event where at {_OLD})
+    """
+)
+_KEYS = text(
+    f"""
+    delete from mudman.idempotency_key
+    where (owner, key) in (select owner, key from mudman.idempotency_key where created_at {_OLD})
+    """
+)
+
+
+def drop_old(database: Database, settings: Settings) -> dict[str, int]:
+    """Drop what is older than the settings say; how many of each kind were. Raises ``DatabaseUnavailable``.
+
+    Any number of processes may do so at once, at any moment: rows that are in use are left to the next time.
+    """
+    kinds = {
+        "logs": (_LOGS, settings.log_days),
+        "events": (_EVENTS, settings.event_days),
+        "idempotency_keys": (_KEYS, settings.idempotency_days),
+    }
+    return {kind: _drop(database, *how) for kind, how in kinds.items()}
+
+
+def _drop(database: Database, statement: TextClause, days: int) -> int:
+    if not days:
+        return 0
+    dropped = 0
+    for _ in range(BATCHES):
+        with database.begin() as session:
+            found = session.execute(statement, {"days": days, "batch": BATCH}).rowcount
+        dropped += found
+        if found < BATCH:
+            break
+    return dropped

@@ -1,0 +1,189 @@
+"""What the doctor says of installations with one thing wrong, and of a machine on which nothing runs."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from mudman import presets
+from mudman.specs import parse
+from service import doctor
+from service.doctor import Finding, machine, software, sweeps, system
+from service.endpoint import Endpoint
+from service.store import leases, nodes, studies
+from service.store.database import Database
+from service.store.states import Action
+
+MUDMAN = Path(sys.executable).with_name("mudman")
+
+
+@pytest.fixture
+def state_dir(tmp_path, monkeypatch) -> Path:
+    for name in [name for name in os.environ if name.startswith(("MUDMAN_", "RAY_AUTH"))]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def site(new_database) -> Database:
+    """A database with one dispatcher, one node and one study that is queued."""
+    database = new_database()
+    with database.begin() as session:
+        leases.seen(session, "d1", "here", 1)
+        nodes.observe(session, [nodes.Seen("n1", "10.0.0.1", "here", 4.0, 0.0, 10**9, {})])
+        studies.create(session, parse(presets.load("quickstart")))
+    return database
+
+
+def examine(state_dir: Path, database: Database, monkeypatch) -> dict[str, Finding]:
+    monkeypatch.setenv("MUDMAN_DATABASE_URL", database.url)
+    return {finding.check: finding for finding in doctor.examine(state_dir)}
+
+
+def broken(findings: dict[str, Finding]) -> dict[str, str]:
+    for finding in findings.values():
+        assert (finding.remedy is not None) == (finding.ok is False), finding
+    return {name: finding.found for name, finding in findings.items() if finding.ok is False}
+
+
+def endpoint(pid: int) -> Endpoint:
+    return Endpoint("http://127.0.0.1:1", pid, "", "/none", "", "", "")
+
+
+def test_nothing_is_wrong_with_an_installation_that_works(state_dir, site, monkeypatch):
+    found = examine(state_dir, site, monkeypatch)
+    assert broken(found) == {}
+    assert {name for name, finding in found.items() if finding.ok} >= {
+        *("python", "optuna", "sqlalchemy", "ray", "torch", "settings", "disk", "shared memory", "data root"),
+        *("database", "Postgres", "clock", "migrations", "Optuna's tables", "dispatcher", "nodes", "leases"),
+    }
+
+
+def test_an_empty_machine_is_no_broken_one(state_dir):
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(state_dir), "MUDMAN_STATE_DIR": str(state_dir / "none")}
+    command = [MUDMAN, "doctor", "--json"]
+    done = subprocess.run(command, cwd=state_dir, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {finding["check"]: finding["ok"] for finding in json.loads(done.stdout)}
+    assert found["python"] is True
+    assert [found[name] for name in ("database", "embedded system", "API", "ray token")] == [None] * 4
+
+
+def test_a_finding_is_a_line_with_its_remedy_and_an_exit_code(state_dir):
+    environment = {"PATH": "/usr/bin:/bin", "MUDMAN_STATE_DIR": str(state_dir), "MUDMAN_DATA_ROOT": "/nowhere"}
+    done = subprocess.run([MUDMAN, "doctor"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("✗")]
+    assert line.split(maxsplit=3)[1:3] == ["data", "root"]
+    assert "/nowhere is no folder. Remedy: make it, or correct MUDMAN_DATA_ROOT" in line
+
+
+def test_a_database_that_is_not_migrated(state_dir, postgres, monkeypatch):
+    empty = Database(postgres.create("template1"))
+    assert broken(examine(state_dir, empty, monkeypatch)) == {
+        "migrations": "not this version's tables",
+        "Optuna's tables": "there are none",
+    }
+    empty.close()
+
+
+def test_a_database_that_does_not_answer_shows_no_password(state_dir, monkeypatch):
+    away = Database("postgresql://me:secret@127.0.0.1:1/none")
+    found = examine(state_dir, away, monkeypatch)
+    assert list(broken(found)) == ["database"]
+    assert "secret" not in str(found)
+
+
+def test_nobody_dispatches(state_dir, site, monkeypatch):
+    with site.begin() as session:
+        session.execute(text("update mudman.dispatcher set seen_at = now() - interval '90 seconds'"))
+    assert broken(examine(state_dir, site, monkeypatch)).keys() == {"dispatcher"}
+    with site.begin() as session:
+        session.execute(text("delete from mudman.dispatcher"))
+    assert broken(examine(state_dir, site, monkeypatch)) == {"dispatcher": "none was ever seen"}
+
+
+def test_no_node_is_large_enough(site):
+    with site.begin() as session:
+        spec = parse(presets.load("quickstart") | {"name": "large", "resources": {"gpus": 2}})
+        studies.create(session, spec)
+    with site.begin() as session:
+        finding = sweeps.room(session)
+    assert finding.ok is False
+    assert finding.found == "1 alive, 4 CPUs, 0 GPUs: none has the 1 CPUs and 2 GPUs that 1 studies ask for"
+
+
+@pytest.mark.parametrize("expires_at", ["now() - interval '1 minute'", "null"])
+def test_a_study_runs_and_nobody_holds_its_lease(site, expires_at):
+    with site.begin() as session:
+        study = studies.create(session, parse(presets.load("quickstart") | {"name": "orphan"})).study
+        studies.change_state(session, study.id, Action.PREPARE)
+        session.execute(
+            text(f"update mudman.study_group set expires_at = {expires_at} where id = :group"),
+            {"group": study.group_id},
+        )
+        session.execute(text("update mudman.study set queued_at = now() - interval '1 hour'"))
+    with site.begin() as session:
+        finding = sweeps.leases(session)
+    assert finding.ok is False
+    assert study.group_id in finding.found
+
+
+def test_a_supervisor_that_was_killed_leaves_an_endpoint_that_leads_nowhere(state_dir):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    endpoint(gone.pid).write(state_dir)
+    found = {finding.check: finding for finding in doctor.examine(state_dir)}
+    assert broken(found) == {
+        "embedded system": f"{state_dir}/endpoint.json names process {gone.pid}, which is gone: it was killed"
+    }
+
+
+def test_a_supervisor_that_lives_holds_its_lock(state_dir):
+    with (state_dir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert system.embedded(state_dir, endpoint(1)).ok
+        assert system.embedded(state_dir, None).found == "is being started or stopped"
+    assert system.embedded(state_dir, endpoint(1)).ok is False
+
+
+@pytest.mark.parametrize(("mode", "ok"), [(0o600, True), (0o400, True), (0o640, False), (0o604, False)])
+def test_the_token_is_for_its_owner(tmp_path, mode, ok):
+    token = tmp_path / "token"
+    token.write_text("abc")
+    token.chmod(mode)
+    assert machine.ray_token(token, "token").ok is ok
+    assert machine.ray_token(token, None).ok is False
+
+
+def test_a_token_that_is_empty_or_missing(tmp_path):
+    assert "cannot read" in machine.ray_token(tmp_path / "none", "token").found
+    (tmp_path / "token").touch(0o600)
+    assert "is empty" in machine.ray_token(tmp_path / "token", "token").found
+
+
+def test_a_secret_that_others_can_read(tmp_path):
+    (tmp_path / "database-url").write_text("postgresql://…")
+    (tmp_path / "database-url").chmod(0o644)
+    finding = machine.state_folder(tmp_path)
+    assert (finding.ok, finding.remedy) == (False, f"chmod 600 {tmp_path}/database-url")
+
+
+def test_versions_are_those_of_the_lock(tmp_path):
+    (tmp_path / "all.lock").write_text("optuna==4.0.0 \\\n    --hash=sha256:00\n")
+    assert software.pinned(tmp_path, "optuna") == "4.0.0"
+    assert software.pinned(tmp_path, "ray") is None
+    assert software.package("optuna", None, "4.0.0").ok is False
+    assert software.package("no-such-package", None, "1").ok is None
+    assert software.python("3.10.9").ok is False
+
+
+def test_an_api_elsewhere_is_asked_itself(state_dir):
+    [finding] = system.api("http://127.0.0.1:1")
+    assert finding.ok is False
+    assert "nothing listens" in finding.found

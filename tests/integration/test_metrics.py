@@ -1,0 +1,187 @@
+"""What operators watch, against rows made by hand, and what is said when there is no database to ask."""
+
+import json
+import logging
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from service.app import create_app
+from service.store import actions, gauges
+from service.store.settings import Settings
+from service.store.tables import Study
+
+SPEC = {"resources": {"cpus": 2.0, "gpus": 0.5}}
+SPECS = {"over": {"resources": {}}, "waits": {}}
+"""Of these groups; a spec is stored without what nobody wrote."""
+COUNTERS = ("mudman_trials_total", "mudman_trial_seconds", "mudman_core_seconds", "mudman_gpu_seconds")
+GROUPS = {
+    # expires_at, not_before, max_live: seconds from now
+    "held": (15, None, 2),
+    "waits": (12, None, 0),
+    "expired": (-40, None, None),
+    "free": (None, -1, None),
+    "rests": (None, 60, None),
+    "over": (None, None, None),
+}
+
+
+@pytest.fixture(scope="module")
+def rows(database) -> None:
+    with database.begin() as session:
+
+        def add(table: str, **values) -> None:
+            places = ", ".join(
+                f"now() + make_interval(secs => :{name})"
+                if name in ("expires_at", "not_before", "queued_at", "seen_at", "quarantined_until")
+                else f":{name}"
+                for name in values
+            )
+            values = {name: json.dumps(v) if isinstance(v, dict) else v for name, v in values.items()}
+            session.execute(text(f"insert into mudman.{table} ({', '.join(values)}) values ({places})"), values)
+
+        for number, (group, (expires_at, not_before, max_live)) in enumerate(GROUPS.items()):
+            add("study_group", id=group, priority=0, expires_at=expires_at, not_before=not_before, max_live=max_live)
+            state = {"free": "queued", "rests": "queued", "over": "completed"}.get(group, "running")
+            study = {
+                "id": f"st_{group}",
+                "group_id": group,
+                "name": group,
+                "state": state,
+                "spec": SPECS.get(group, SPEC),
+            }
+            owner = "ann" if number < 3 else "ben"
+            add("study", owner=owner, spec_version=1, spec_hash="", queued_at=-100 - number, **study)
+        for study, outcome, attempts, seconds in (
+            ("st_held", "valid", 5, 50.0),
+            ("st_waits", "valid", 2, 20.0),
+            ("st_waits", "error", 1, 3.0),
+            ("st_over", "lost", 4, 8.0),
+        ):
+            add("outcome_count", study_id=study, outcome=outcome, attempts=attempts, seconds=seconds)
+        for ordinal, outcome in enumerate(("valid", None, None)):
+            trial = {"study_id": "st_held", "ordinal": ordinal, "attempt": 1, "epoch": 1, "hyperparameters": {}}
+            add("trial", outcome=outcome, **trial)
+        node = {"address": "a", "host": "h", "cpus": 8.0, "gpus": 2.0, "memory_bytes": 1, "labels": {}}
+        add("node", id="good", alive=True, **node)
+        add("node", id="bad", alive=True, quarantined_until=60, **node)
+        add("node", id="forgiven", alive=True, quarantined_until=-60, **node)
+        add("node", id="gone", alive=False, **node)
+        add("dispatcher", id="d1", host="h", pid=1, seen_at=-5)
+        add("dispatcher", id="d2", host="h", pid=2, seen_at=-500)
+
+
+def sample(api: TestClient) -> dict[str, float]:
+    answer = api.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = {}
+    for family in text_string_to_metric_families(answer.text):
+        for name, labels, value, *_ in family.samples:
+            values = ",".join(labels.values())
+            found[f"{name}{{{values}}}" if values else name] = value
+    return found
+
+
+def test_every_number_is_the_rows(api, rows):
+    found = sample(api)
+    assert found["mudman_database_up"] == 1
+    states = {"queued": 2, "running": 3, "completed": 1, "preparing": 0, "paused": 0, "failed": 0, "cancelled": 0}
+    assert {state: found[f"mudman_studies{{{state}}}"] for state in states} == states
+    assert found["mudman_queue_length"] == 2
+    assert found["mudman_queue_oldest_wait_seconds"] == pytest.approx(104, abs=30)
+    groups = {"held": 2, "expired": 1, "unclaimed": 1, "resting": 1}
+    assert {lease: found[f"mudman_groups{{{lease}}}"] for lease in groups} == groups
+    assert found["mudman_groups_without_share"] == 1
+    assert found["mudman_lease_least_remaining_seconds"] == pytest.approx(-40, abs=30)
+    assert found["mudman_trials_live"] == 2
+    assert (found["mudman_trials_total{valid}"], found["mudman_trial_seconds_total{valid}"]) == (7, 70)
+    assert (found["mudman_trials_total{error}"], found["mudman_trials_total{lost}"]) == (1, 4)
+    assert found["mudman_trials_total{out_of_memory}"] == 0
+    # 2 cores and half a card over 50 s, by default one core and no card over 23 s; and so over 8 s.
+    assert (found["mudman_core_seconds_total{ann}"], found["mudman_gpu_seconds_total{ann}"]) == (123, 25)
+    assert (found["mudman_core_seconds_total{ben}"], found["mudman_gpu_seconds_total{ben}"]) == (8, 0)
+    nodes = {"alive": 2, "quarantined": 1, "gone": 1}
+    assert {state: found[f"mudman_nodes{{{state}}}"] for state in nodes} == nodes
+    assert (found["mudman_node_resources{cpu}"], found["mudman_node_resources{gpu}"]) == (24, 6)
+    assert found["mudman_dispatchers"] == 1
+    assert found["mudman_dispatcher_last_seen_seconds"] == pytest.approx(5, abs=30)
+
+
+def test_the_price_does_not_grow_with_trials(database, rows):
+    """No plan of a scrape reads the table of trials but for those without an end."""
+    with database.begin() as session:
+        session.execute(text("set local enable_seqscan = off"))
+        executed = []
+
+        def note(state):
+            executed.append(state.statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True}))
+
+        from sqlalchemy import event
+
+        event.listen(session, "do_orm_execute", note)
+        gauges.read(session)
+        event.remove(session, "do_orm_execute", note)
+        plans = ["\n".join(session.scalars(text(f"explain {statement}"))) for statement in executed]
+    touching = [plan for plan in plans if " on trial" in plan or "ix_trial" in plan or "pk_trial" in plan]
+    assert len(executed) >= 7
+    assert len(touching) == 1
+    assert "ix_trial_open" in touching[0]
+
+
+def test_counters_never_fall(api, database, rows):
+    """Prometheus takes a counter that falls for one that began anew, and adds all that is left of it."""
+    before = sample(api)
+    with database.begin() as session:
+        actions.remove(session, [session.get_one(Study, "st_over")])
+    after = sample(api)
+    assert after["mudman_studies{completed}"] == before["mudman_studies{completed}"] - 1
+    counters = {name: value for name, value in before.items() if name.startswith(COUNTERS)}
+    assert len(counters) > 15
+    assert {name: after[name] for name in counters} == counters
+
+
+def test_requests_are_measured_by_route(api):
+    api.get("/studies/st_none")
+    api.get("/studies/st_other")
+    api.get("/nowhere/at/all")
+    found = sample(api)
+    assert found["mudman_http_request_duration_seconds_count{GET,/studies/{study_id},404}"] == 2
+    assert found["mudman_http_request_duration_seconds_count{GET,none,404}"] == 1
+
+
+def test_without_a_database_it_says_so_and_goes_on():
+    app = create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
+    with TestClient(app) as client:
+        found = sample(client)
+    assert found["mudman_database_up"] == 0
+    assert found["process_cpu_seconds_total"] > 0
+    assert not [name for name in found if name.startswith(("mudman_studies", "mudman_trials"))]
+
+
+def test_a_request_is_one_line_with_the_id_that_the_client_gave(api, caplog):
+    with caplog.at_level(logging.INFO, "service.access"):
+        answer = api.get("/studies/st_none", headers={"X-Request-ID": "from-the-proxy/7"})
+    assert answer.headers["X-Request-ID"] == "from-the-proxy/7"
+    [line] = [record for record in caplog.records if record.name == "service.access"]
+    assert (line.method, line.path, line.status) == ("GET", "/studies/st_none", 404)
+    assert 0 < line.duration_ms < 10_000
+
+
+@pytest.mark.parametrize("given", ["", "two words", "x" * 129])
+def test_an_id_that_could_forge_a_line_is_replaced(api, given):
+    own = api.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"]
+    assert own != given
+    assert len(own) == 16
+
+
+def test_a_mistake_of_the_server_is_counted_and_named_in_its_answer(api, monkeypatch):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.routes.studies.pages.studies", broken)
+    answer = api.get("/studies", headers={"X-Request-ID": "mine"})
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "mine")
+    assert sample(api)["mudman_http_exceptions_total{/studies}"] == 1

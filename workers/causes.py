@@ -1,0 +1,53 @@
+"""Why a trial's process is gone: from what Ray says to an outcome and words with a remedy."""
+
+import re
+
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+from mudman.results import Fault, Outcome, TrialResult
+from workers.actor import PATIENCE, STUCK
+
+
+class KilledForMemory(RayActorError):
+    """Ray's memory monitor killed the process. Ray says so by an exception that is no ``RayActorError``."""
+
+    @classmethod
+    def of(cls, error: OutOfMemoryError) -> "KilledForMemory":
+        return cls(error_msg=str(error))
+
+
+def result_of(error: BaseException | None) -> TrialResult:
+    """Of a trial whose process ended without handing in a result. ``error``: as Tune has it, if it has one."""
+    text = str(error or "")
+    if isinstance(error, KilledForMemory | OutOfMemoryError):
+        return TrialResult(outcome=Outcome.OUT_OF_MEMORY, fault=_memory(text))
+    return TrialResult(outcome=Outcome.LOST, fault=_lost(error, text))
+
+
+def node_of(error: BaseException | None) -> str | None:
+    """Ray's id of the node, where the error names it."""
+    named = re.search(r"\bID: ([0-9a-f]{56})\b", str(error or ""))
+    return named and named[1]
+
+
+def _memory(text: str) -> Fault:
+    used = re.search(r"Memory on the node .*", text)
+    message = f"Ray's memory monitor killed the process. {used[0] if used else text[:500]}"
+    remedy = "Remedy: fewer trials on a node (raise resources.cpus or gpus), a smaller batch.size, or more memory"
+    return Fault(type="OutOfMemoryError", message=f"{message} {remedy}", traceback=text[:4000])
+
+
+def _lost(error: BaseException | None, text: str) -> Fault:
+    lasting = "The trial runs again, three times in all."
+    said = text.splitlines()[-1].strip()[:1000].rstrip(".") if text else "Ray gives no reason"
+    if re.search(r"node (has )?died|node was (terminated|lost|preempted)|raylet died", text, re.IGNORECASE):
+        message = f"{said}. {lasting} Remedy: look whether the node is up, and at its raylet's log"
+        return Fault(type="NodeDied", message=message, traceback=text[:4000])
+    if f"exit code {STUCK}" in text:
+        said = f"the process ended itself: the trial before did not stop within {PATIENCE:g} s. {said}"
+    elif "connection error code 2" in text:
+        said = "killed from outside (SIGKILL, as the kernel does when memory runs out) or crashed in native code"
+    elif error is not None and not isinstance(error, RayActorError):
+        said = f"{type(error).__name__}: {said}"
+    message = f"the trial's process ended without a result: {said}. {lasting} Remedy: see the node's kernel log"
+    return Fault(type="WorkerDied", message=message, traceback=text[:4000])

@@ -1,0 +1,122 @@
+"""One turn of sharing: what the database knows of nodes, demand and use, through the plan, back into the groups.
+
+Of several dispatchers one plans at a time; the others find the lock taken and leave it at that.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from service.store import demand, leases, nodes, usage
+from service.store.demand import Demand
+from service.store.settings import Settings
+from service.store.tables import Group
+from workers import shares
+from workers.capacity import Node, Resources, share
+from workers.shares import Owner, Quota, Share, Work
+
+LOCK = 7_302_518
+"""The planner's, among Postgres' advisory locks: a number that nobody else takes."""
+PATIENCE = "500ms"
+"""How long it waits for a group's row. Whoever holds one for longer hangs; the next turn tries again."""
+
+
+def plan(session: Session, settings: Settings, runners_each: int) -> bool:
+    """Write every group's share. False where another dispatcher is at it.
+
+    ``runners_each``: runner processes that one dispatcher keeps. Raises ``DatabaseUnavailable``, also where a group
+    stayed locked.
+    """
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(LOCK))):
+        return False
+    session.execute(text(f"set local lock_timeout = '{PATIENCE}'"))
+    found = demand.demands(session, lock=True)
+    known = nodes.known(session)
+    alive = _alive(session, known)
+    owners = _owners(session, settings, found, alive)
+    works = [_work(one) for one in found]
+    if alive:
+        dispatchers = len(leases.dispatchers(session, settings.dispatcher_lives))
+        planned = shares.plan(alive, works, owners, runners_each * max(1, dispatchers))
+    elif known:
+        planned = {one.group.id: _kept(one) for one in found}
+    else:
+        planned = shares.undecided(works, "no node of the Ray cluster has been seen yet")
+    _write(session, found, planned)
+    return True
+
+
+def _alive(session: Session, known: Sequence[tuple[nodes.Node, bool]]) -> list[Node]:
+    quarantined = nodes.quarantined(session)
+    return [
+        Node(node.id, node.cpus, node.gpus, usable=node.id not in quarantined)
+        for node, alive in known
+        if alive and node.cpus > 0
+    ]
+
+
+def _owners(session: Session, settings: Settings, found: Sequence[Demand], alive: Sequence[Node]) -> dict[str, Owner]:
+    """Charges them for what they hold."""
+    total = Resources(sum(node.cpus for node in alive), sum(node.gpus for node in alive))
+    held: dict[str, Resources] = {}
+    for one in found:
+        running = _resources(one) * one.running
+        held[one.owner] = held.get(one.owner, Resources()) + running
+    standings = {
+        owner: usage.Standing(share(have, total), settings.weight(owner), settings.quota(owner).model_dump())
+        for owner, have in held.items()
+    }
+    recent = usage.charge(session, standings)
+    return {
+        owner: Owner(standing.weight, recent[owner], _quota(standing.quota)) for owner, standing in standings.items()
+    }
+
+
+def _quota(limits: Mapping[str, float | None]) -> Quota:
+    return Quota(**{kind: math.inf if limit is None else limit for kind, limit in limits.items()})
+
+
+def _work(one: Demand) -> Work:
+    return Work(
+        id=one.group.id,
+        owner=one.owner,
+        resources=_resources(one),
+        demand=one.trials,
+        turns=tuple(turn.timestamp() for turn in one.turns),
+        priority=one.group.priority,
+        live=one.open,
+        pause=_pause(one) if one.pause > 0 else None,
+    )
+
+
+def _resources(one: Demand) -> Resources:
+    return Resources(one.resources.cpus, one.resources.gpus)
+
+
+def _pause(one: Demand) -> str:
+    runners = "its runner" if one.group.failures == 1 else f"{one.group.failures} runners in a row"
+    return f"{runners} failed: tried again in {math.ceil(one.pause)} s"
+
+
+def _kept(one: Demand) -> Share:
+    """While no node answers nobody starts; who runs goes on, for it may be the observer alone that is away."""
+    reason = _pause(one) if one.pause > 0 else "no node of the Ray cluster answers"
+    return Share(one.group.max_live if one.group.expires_at else 0, reason)
+
+
+def _write(session: Session, found: Sequence[Demand], planned: Mapping[str, Share]) -> None:
+    """Only what changes, all that hear the same in one statement. Groups without work forget what they were told."""
+    changed: dict[Share, list[str]] = {}
+    for one in found:
+        new = planned[one.group.id]
+        if new != Share(one.group.max_live, one.group.waiting):
+            changed.setdefault(new, []).append(one.group.id)
+    told = or_(Group.max_live.is_not(None), Group.waiting.is_not(None))
+    updates = [update(Group).where(told, Group.id.not_in(planned)).values(max_live=None, waiting=None)]
+    for new, ids in changed.items():
+        values = {"max_live": new.max_live, "waiting": new.waiting}
+        updates.append(update(Group).where(Group.id.in_(ids)).values(values))
+    for statement in updates:
+        session.execute(statement.execution_options(synchronize_session=False))
