@@ -9,9 +9,10 @@ from typing import Any
 import ray
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from mudman.faults import MudmanError, SpecError
+from mudman.faults import SpecError
 from mudman.specs import ResourcesSpec
 from workers.desk import Desk
+from workers.exits import RayUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +25,6 @@ HEAD_GONE = 20
 there is nothing to wait for but a short cut of the network."""
 NODE_ID = "ray.io/node-id"
 """Label that Ray gives every node."""
-
-
-class RayUnavailable(MudmanError):
-    """No Ray cluster answers at the configured address."""
 
 
 def fitting(resources: ResourcesSpec) -> frozenset[str]:

@@ -30,7 +30,7 @@ from service.store.states import FINISHED, Action, RefusedTransition, State
 from service.store.tables import Event, Study
 from workers import lifeline, planner, problems
 from workers.database_url import handed_over
-from workers.keeper import LEASE_LOST
+from workers.exits import LEASE_LOST, NO_RAY
 from workers.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -159,9 +159,9 @@ class Dispatcher:
 
     def _ended(self, claim: Claim, status: int) -> None:
         """A runner that ended by itself has given the lease back; any other one has not, so it is done here."""
-        failed = status not in (0, LEASE_LOST)
+        failed = status not in (0, LEASE_LOST, NO_RAY)
         reason = _reason(status)
-        level = logging.WARNING if failed else logging.INFO
+        level = logging.WARNING if status else logging.INFO
         log.log(level, "group %s: runner %s", claim.group_id, reason, extra=claim.log_fields)
         pause = min(LONGEST_PAUSE, 2.0**claim.failures)
         with self.database.begin() as session:

@@ -13,11 +13,10 @@ from service.store import leases
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Lease
 from workers.desk import Desk
+from workers.exits import LEASE_LOST
 
 log = logging.getLogger(__name__)
 
-LEASE_LOST = 75
-"""Exit status (EX_TEMPFAIL) of a runner that lost its lease."""
 LAST_WORDS = 60.0
 """Seconds that a runner without a lease has to stop its trials and deliver what waits; then it ends by force."""
 

@@ -1,7 +1,8 @@
 """A runner: holds the lease of one group and drives its studies to their end on Ray.
 
 ``python -m workers runner --group G --epoch E``, spawned by a dispatcher that has claimed the group. Ends with 0 when
-it has given the lease back, with ``LEASE_LOST`` when it lost it, and with 1 on failure (the dispatcher tries again).
+it has given the lease back, with ``LEASE_LOST`` when it lost it, with ``NO_RAY`` where no Ray answers, and with 1 on
+failure; the dispatcher tries again, and after five failures in a row the studies fail.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from service.store.states import FINISHED, State
 from service.store.tables import Study
 from workers import lifeline
 from workers.desk import Desk
-from workers.keeper import LAST_WORDS, LEASE_LOST, LeaseKeeper
+from workers.exits import LEASE_LOST, NO_RAY, RayUnavailable
+from workers.keeper import LAST_WORDS, LeaseKeeper
 from workers.ledger import Ledger
 from workers.study import StudyInHand
 
@@ -51,7 +53,9 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         log.exception("the runner failed")
         _say_why(database, lease, error)
-        return LEASE_LOST if keeper.lost.is_set() else 1
+        if keeper.lost.is_set():
+            return LEASE_LOST
+        return NO_RAY if isinstance(error, RayUnavailable) else 1
     return LEASE_LOST if keeper.lost.is_set() else 0
 
 

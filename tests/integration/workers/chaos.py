@@ -33,6 +33,8 @@ class Storm:
     faults: int
     pauses: tuple[float, float] = (0.2, 2.0)
     """Seconds between two faults, at least and at most."""
+    patience: float = 15.0
+    """Seconds that a fault waits for something to hit."""
     said: list[str] = field(default_factory=list)
     _seen: dict[tuple[str, int, int], tuple] = field(default_factory=dict)
 
@@ -44,17 +46,17 @@ class Storm:
     # -------------------------------------------------------------------------------------------------- the faults
 
     def kill_a_trial(self, study_id: str) -> None:
-        self._signal(self.site.worker_of(study_id), signal.SIGKILL)
+        self._signal(self._found(self.site.worker_of, study_id), signal.SIGKILL)
 
     def kill_a_runner(self, study_id: str) -> None:
-        self._signal(self.site.runner_of(study_id), signal.SIGKILL)
+        self._signal(self._found(self.site.runner_of, study_id), signal.SIGKILL)
 
     def end_a_runner(self, study_id: str) -> None:
-        self._signal(self.site.runner_of(study_id), signal.SIGTERM)
+        self._signal(self._found(self.site.runner_of, study_id), signal.SIGTERM)
 
     def freeze_a_runner(self, study_id: str) -> None:
         """For longer or shorter than its lease lasts: it comes back and may be a stranger."""
-        pid = self.site.runner_of(study_id)
+        pid = self._found(self.site.runner_of, study_id)
         if pid and self._signal(pid, signal.SIGSTOP):
             self._frozen.append((time.monotonic() + self._random.uniform(0.5, 8), psutil.Process(pid)))
 
@@ -118,6 +120,15 @@ class Storm:
                 studies.change_state(session, study_id, action)
         except (RefusedTransition, DatabaseUnavailable) as refused:
             self.said.append(f"  {refused}")
+
+    def _found(self, find: Callable[[str], int | None], study_id: str) -> int | None:
+        """A victim; one that is just being started again is waited for a little."""
+        deadline = time.monotonic() + self.patience
+        while (pid := find(study_id)) is None and self.site.state(study_id) != "completed":
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.05)
+        return pid
 
     def _signal(self, pid: int | None, number: signal.Signals) -> bool:
         if pid is None:

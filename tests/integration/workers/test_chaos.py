@@ -6,7 +6,7 @@ import sys
 from chaos import Storm
 from test_kill import assert_undisturbed
 
-FAULTS = int(os.environ.get("CHAOS_FAULTS", "14"))
+FAULTS = int(os.environ.get("CHAOS_FAULTS", "10"))
 SEED = int(os.environ.get("CHAOS_SEED", "2506"))
 
 

@@ -19,6 +19,7 @@ from service.store.tables import Event, Group, Study
 from workers import dispatcher as dispatcher_module
 from workers.database_url import handed_over
 from workers.dispatcher import MOST_FAILURES, Dispatcher
+from workers.exits import LEASE_LOST, NO_RAY
 
 
 @pytest.fixture
@@ -68,16 +69,29 @@ def test_a_runner_is_spawned_per_group_in_a_session_of_its_own(dispatcher, make_
 def test_a_study_whose_runners_keep_failing_fails_and_says_why(dispatcher, make_spec):
     study_id = submit(dispatcher, make_spec())
     with dispatcher.database.begin() as session:
-        events.append(session, study_id, "runner_failed", {"reason": "RayUnavailable: nobody answers"})
+        events.append(session, study_id, "runner_failed", {"reason": "OSError: nothing left"})
         session.execute(update(Group).values(failures=MOST_FAILURES))
     dispatcher.turn()
     assert dispatcher.runners == []
     with dispatcher.database.begin() as session:
         study = session.get_one(Study, study_id)
         assert (study.state, study.problem["type"]) == ("failed", "urn:mudman:problem:runners-failed")
-        assert "RayUnavailable: nobody answers" in study.problem["detail"]
+        assert "OSError: nothing left" in study.problem["detail"]
         group = session.get_one(Group, study.group_id)
         assert (group.failures, group.expires_at) == (0, None)
+
+
+@pytest.mark.parametrize(("status", "failures"), [(0, 0), (1, 1), (LEASE_LOST, 0), (NO_RAY, 0), (-9, 1)])
+def test_what_counts_as_a_failure_of_the_runner(dispatcher, make_spec, status, failures):
+    """A Ray that is away for long must fail no study."""
+    submit(dispatcher, make_spec())
+    with dispatcher.database.begin() as session:
+        claim = leases.claim(session, dispatcher.id, 60)
+    dispatcher._ended(claim, status)
+    with dispatcher.database.begin() as session:
+        group = session.get_one(Group, claim.group_id)
+        assert (group.failures, group.expires_at) == (failures, None)
+        assert (group.not_before is not None) == bool(status), "it is tried again, after a pause"
 
 
 def test_giving_up_survives_a_study_that_was_cancelled_in_between(dispatcher, make_spec, monkeypatch):

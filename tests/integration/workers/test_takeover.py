@@ -8,7 +8,7 @@ from mudman.results import Outcome, TrialResult
 from service.store import actions, leases, studies
 from service.store.leases import LeaseLost
 from service.store.states import Action, State
-from service.store.tables import EnqueuedTrial
+from service.store.tables import EnqueuedTrial, Event
 
 
 def test_died_while_a_trial_ran(case):
@@ -20,6 +20,10 @@ def test_died_while_a_trial_ran(case):
     other = one.take_over().next()
     assert (other.ordinal, other.attempt) == (1, 1), "given up after three attempts, and another is asked"
     assert one.rows() == [(0, n, "lost") for n in (1, 2, 3)] + [(1, 1, None)]
+    with one.database.begin() as session:
+        told = [event.data for event in session.scalars(select(Event).where(Event.kind == "trial_finished"))]
+    assert len(told) == 3
+    assert all(data["reason"].startswith("lost: RunnerDied: ") for data in told)
 
 
 def test_a_cancelled_study_is_only_swept(case):
