@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text, update
 
-from service.store import events, nodes, studies
+from service.store import events, leases, nodes, studies
 from service.store.settings import Settings
 from service.store.states import Action
 from service.store.tables import Event, Group, Study
