@@ -1,20 +1,20 @@
 """Attempts at trials: started, in progress, ended. Every write is refused once the lease is lost.
 
-An attempt's start and its end are one transaction each, over our tables and Optuna's.
+An attempt's start and its end are one transaction each, over our tables and Optuna's (see ``writes``).
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Update, bindparam, case, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mudman.results import Curve, Fault, Outcome, TrialResult
-from service.store import events, leases, optuna_rows
-from service.store.leases import Lease
-from service.store.tables import EnqueuedTrial, OutcomeCount, Study, Trial
+from service.store import optuna_rows, writes
+from service.store.leases import Lease, LeaseLost, NoPlace
+from service.store.tables import Study, Trial
 
 _VERDICTS = frozenset(Outcome) - {Outcome.LOST, Outcome.CANCELLED}
 """Outcomes that a trial reaches by itself: the runner that delivers one works."""
@@ -88,80 +88,74 @@ def start(
 ) -> bool:
     """The attempt is about to run. May be repeated: False if it was known already. Raises ``LeaseLost``, ``NoPlace``.
 
-    ``distributions``: as for ``optuna_rows.start``. ``opened``: of a first attempt, the ordinals that were open when it
-    was sampled. ``enqueued``: sequence of the enqueued trial that it takes.
+    ``distributions``: as for ``optuna_rows.starting``. ``opened``: of a first attempt, the ordinals that were open when
+    it was sampled. ``enqueued``: sequence of the enqueued trial that it takes.
     """
-    leases.take_place(session, lease, study_id, ordinal, attempt)
-    row = {"study_id": study_id, "ordinal": ordinal, "attempt": attempt, "epoch": lease.epoch}
-    row |= {"hyperparameters": hyperparameters, "optuna_id": optuna_rows.reserve(session, study_id)}
-    added = insert(Trial).values(row).on_conflict_do_nothing().returning(Trial.ordinal)
-    if session.scalar(added) is None:
-        return False
     notes = {"ordinal": ordinal, "attempt": attempt}
+    key = {"study_id": study_id, "group_id": lease.group_id, "epoch": lease.epoch, **notes}
+    connection = session.connection()
+    place = connection.execute(writes.PLACE, key).one_or_none()
+    if place is None:
+        raise LeaseLost(lease.group_id, lease.epoch)
+    if place.max_live is not None and place.others >= place.max_live:
+        raise NoPlace(lease.group_id, place.max_live)
+    if place.at_optuna is None:
+        raise LookupError(
+            f"Optuna's study {study_id!r} is gone: somebody has deleted it. The next runner makes it anew."
+        )
+    event = {"kind": "trial_started", "event": json.dumps(notes)}
     if opened is not None:
         notes["open_when_asked"] = list(opened)
-    optuna_rows.start(session, study_id, row["optuna_id"], hyperparameters, distributions, notes)
-    if enqueued is not None:
-        taken = update(EnqueuedTrial).where(EnqueuedTrial.study_id == study_id, EnqueuedTrial.sequence == enqueued)
-        session.execute(taken.values(ordinal=ordinal))
-    events.append(session, study_id, "trial_started", {"ordinal": ordinal, "attempt": attempt})
-    return True
+    given = {"hyperparameters": json.dumps(hyperparameters), "enqueued": enqueued}
+    given |= optuna_rows.starting(hyperparameters, distributions, notes)
+    return connection.execute(writes.START, key | event | given).one_or_none() is not None
 
 
 def progress(session: Session, lease: Lease, reports: Iterable[Report]) -> None:
-    """How far running attempts are; with its first word one has started. Raises ``LeaseLost``."""
-    leases.guard(session, lease)
-    # All of them in one go to the server, as many as there are.
-    session.connection().execute(_PROGRESS, [{f"its_{name}": v for name, v in vars(r).items()} for r in reports])
+    """How far running attempts are, one report of each; with its first word one has started. Raises ``LeaseLost``."""
+    held = {"group_id": lease.group_id, "epoch": lease.epoch}
+    said = json.dumps([vars(report) for report in reports])
+    if session.connection().execute(writes.PROGRESS, held | {"reports": said}).one_or_none() is None:
+        raise LeaseLost(lease.group_id, lease.epoch)
 
 
 def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int, result: TrialResult) -> bool:
     """The attempt has ended. False if its end is known already: the first one stands. Raises ``LeaseLost``."""
-    leases.guard(session, lease)
-    stored = _storable(result)
-    log = _bounded(stored.pop("log"))
-    ended = session.execute(
-        _unfinished(study_id, ordinal, attempt)
-        .values(
-            outcome=result.outcome, value=result.value, result=stored, log=log, progress=None, finished_at=func.now()
-        )
-        .returning(Trial.optuna_id, func.extract("epoch", Trial.finished_at - Trial.started_at))
-    ).one_or_none()
-    if ended is None:
-        return False
-    optuna_id, seconds = ended
-    if optuna_id is not None:
-        ending = Ending.of(result)
-        optuna_rows.end(
-            session,
-            optuna_id,
-            ending.outcome,
-            value=ending.value,
-            violation=ending.violation,
-            reason=_storable(ending.reason),
-            steps=_steps(result.relearning),
-        )
-    count(session, study_id, result.outcome, float(seconds))
+    result = _storable(result)
+    ending = Ending.of(result)
     data = {"ordinal": ordinal, "attempt": attempt, "outcome": result.outcome, "value": result.value}
     if result.fault:
-        data["reason"] = _storable(Ending.of(result).reason)
-    events.append(session, study_id, "trial_finished", data)
-    if result.outcome in _VERDICTS:
-        leases.forget_failures(session, lease.group_id, lease.epoch)
-    return True
+        data["reason"] = ending.reason
+    given = {
+        "group_id": lease.group_id,
+        "epoch": lease.epoch,
+        "study_id": study_id,
+        "ordinal": ordinal,
+        "attempt": attempt,
+        "outcome": str(result.outcome),
+        "value": result.value,
+        "result": result.model_dump_json(exclude={"log"}),
+        "log": result.log,
+        "verdict": result.outcome in _VERDICTS,
+        "kind": "trial_finished",
+        "event": json.dumps(data),
+    } | optuna_rows.ending(
+        ending.outcome,
+        value=ending.value,
+        violation=ending.violation,
+        reason=ending.reason,
+        steps=_steps(result.relearning),
+    )
+    known = session.connection().execute(writes.END, given).one_or_none()
+    if known is None:
+        raise LeaseLost(lease.group_id, lease.epoch)
+    return known.last_event is not None
 
 
 def _steps(relearning: Curve) -> dict[int, float]:
     """What Optuna calls intermediate values: forget loss by passes of the attack, where it is a number."""
     points = zip(relearning.passes, relearning.forget_loss, strict=True)
     return {passes: loss for passes, loss in points if loss is not None}
-
-
-def count(session: Session, study_id: str, outcome: Outcome, seconds: float) -> None:
-    """One more attempt has ended so, after ``seconds``."""
-    row = insert(OutcomeCount).values(study_id=study_id, outcome=outcome, attempts=1, seconds=seconds)
-    more = {"attempts": OutcomeCount.attempts + 1, "seconds": OutcomeCount.seconds + row.excluded.seconds}
-    session.execute(row.on_conflict_do_update(index_elements=["study_id", "outcome"], set_=more))
 
 
 def history(session: Session, study_id: str) -> list[Record]:
@@ -216,22 +210,6 @@ def _reason(outcome: Outcome, fault: Fault | None) -> str:
     return f"{outcome.value}: {fault.type}: {fault.message}"[:1000] if fault else outcome.value
 
 
-def _row(study_id: str, ordinal: int, attempt: int) -> Update:
-    row = update(Trial).where(Trial.study_id == study_id, Trial.ordinal == ordinal, Trial.attempt == attempt)
-    return row.execution_options(synchronize_session=False)
-
-
-def _unfinished(study_id: str, ordinal: int, attempt: int) -> Update:
-    return _row(study_id, ordinal, attempt).where(Trial.outcome.is_(None))
-
-
-_PROGRESS = _unfinished(*(bindparam(f"its_{key}") for key in ("study_id", "ordinal", "attempt"))).values(
-    progress=bindparam("its_progress", type_=Trial.progress.type),
-    worker=bindparam("its_worker", type_=Trial.worker.type),
-    started_at=case((Trial.worker.is_(None), func.now()), else_=Trial.started_at),
-)
-
-
 def _bounded(log: str) -> str:
     if len(log) <= LOG_HEAD + LOG_TAIL:
         return log
@@ -239,16 +217,11 @@ def _bounded(log: str) -> str:
     return f"{log[:LOG_HEAD]}\n[… {left_out} characters left out …]\n{log[-LOG_TAIL:]}"
 
 
-def _storable(value: Any) -> Any:
-    """JSON that Postgres takes: no NUL and no half surrogate pairs, which a log or a traceback may hold."""
-    match value:
-        case TrialResult():
-            return _storable(value.model_dump(mode="python"))
-        case dict():
-            return {key: _storable(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_storable(inner) for inner in value]
-        case str():
-            return str(value).replace("\x00", "").encode("utf-8", "replace").decode()
-        case _:
-            return value
+def _storable(result: TrialResult) -> TrialResult:
+    """As Postgres takes it: no NUL and no half surrogate pairs, which a log or a traceback may hold."""
+    fault = result.fault and Fault(**{name: _clean(words) for name, words in result.fault})
+    return result.model_copy(update={"fault": fault, "log": _bounded(_clean(result.log))})
+
+
+def _clean(words: str) -> str:
+    return words.replace("\x00", "").encode("utf-8", "replace").decode()

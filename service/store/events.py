@@ -24,17 +24,23 @@ class UnknownStudy(MudmanError):
         return UnknownStudy, (self.study_id,)
 
 
-_APPEND = text(
-    f"""
-    with numbered as (
-        update {SCHEMA}.study set last_event = last_event + 1 where id = :study_id returning id, last_event
+def appended(source: str = "") -> str:
+    """Part of a ``with`` that writes an event as ``append`` does, if ``source``, a part before it, has a row; then
+    ``told`` has one, with the event's number."""
+    return f"""
+    numbered as (
+        update {SCHEMA}.study set last_event = last_event + 1 {source and f"from {source}"}
+        where id = :study_id returning id, last_event
     ), written as (
         insert into {SCHEMA}.event (study_id, sequence, kind, data)
-        select id, last_event, :kind, cast(:data as jsonb) from numbered
+        select id, last_event, :kind, cast(:event as jsonb) from numbered
+    ), told as materialized (
+        select last_event, pg_notify('{CHANNEL}', id) from numbered
     )
-    select last_event, pg_notify('{CHANNEL}', id) from numbered
     """
-)
+
+
+_APPEND = text(f"with {appended()} select last_event from told")
 
 
 def append(session: Session, study_id: str, kind: str, data: dict[str, Any] | None = None) -> int:
@@ -43,7 +49,7 @@ def append(session: Session, study_id: str, kind: str, data: dict[str, Any] | No
     The number is taken under the study's row lock and given back by a rollback, so that a reader who has seen number n
     has seen all before it. Listeners hear of it at commit. Raises ``UnknownStudy``.
     """
-    values = {"study_id": study_id, "kind": kind, "data": json.dumps(data or {})}
+    values = {"study_id": study_id, "kind": kind, "event": json.dumps(data or {})}
     number = session.execute(_APPEND, values).scalar_one_or_none()
     if number is None:
         raise UnknownStudy(study_id)

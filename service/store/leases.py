@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from mudman.faults import MudmanError
 from service.store import events
 from service.store.states import FINISHED, State
-from service.store.tables import Dispatcher, Group, Study, Trial
+from service.store.tables import SCHEMA, Dispatcher, Group, Study, Trial
 
 _LIVE = (State.QUEUED, State.PREPARING, State.RUNNING)
 
@@ -157,23 +157,20 @@ def release(
     return session.execute(held.values(values)).rowcount > 0
 
 
+HELD = f"""
+    held as materialized (
+        select max_live from {SCHEMA}.study_group where id = :group_id and epoch = :epoch for share
+    )
+"""
+"""First part of a ``with`` that writes under a lease: as ``guard``; without a row in it the lease is lost. Whatever
+else is read in the same statement may be older than the lock: write only what depends on ``held``."""
+
+
 def guard(session: Session, lease: Lease) -> None:
     """Hold the lease's row until the transaction ends, so that nobody claims it in between. Raises ``LeaseLost``."""
     query = select(Group.epoch).where(Group.id == lease.group_id).with_for_update(read=True)
     if session.execute(query).scalar_one_or_none() != lease.epoch:
         raise LeaseLost(lease.group_id, lease.epoch)
-
-
-def take_place(session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int) -> None:
-    """As ``guard``, before the attempt is started; nobody changes shares meanwhile. Raises ``NoPlace`` as well."""
-    guard(session, lease)
-    share = max_live(session, lease)
-    if share is None:
-        return
-    itself = and_(Trial.study_id == study_id, Trial.ordinal == ordinal, Trial.attempt == attempt)
-    others = and_(Study.group_id == lease.group_id, Trial.study_id == Study.id, Trial.outcome.is_(None), ~itself)
-    if session.scalar(select(func.count()).where(others)) >= share:
-        raise NoPlace(lease.group_id, share)
 
 
 def max_live(session: Session, lease: Lease) -> int | None:

@@ -1,7 +1,7 @@
 """A study in Optuna's own tables, written so that Optuna and its dashboard read it as theirs.
 
-Optuna's stock path makes over 50 statements and 14 commits per trial. Here a trial's start is two statements and its
-end one, inside the transaction that writes our own row: either both tables know of it, or neither. The line is drawn
+Optuna's stock path makes over 50 statements and 14 commits per trial. Here a trial's start and its end are parts of the
+statements that write our own row (see ``attempts``): either both tables know of it, or neither. The line is drawn
 there: samplers never read these tables (see ``mirror``), and nothing of ours depends on what else is in them, so that
 somebody may ask and tell trials of their own beside ours. Schema 12 of Optuna, unchanged since its version 3.2, and one
 index of ours; the tests read every kind of row back with Optuna itself.
@@ -42,23 +42,22 @@ _STUDY = text(
 )
 
 # As Optuna does it: whoever adds a trial holds the study's row, so that no number is given twice. The number is read by
-# the next statement: this one may have waited for the lock, and sees what was there before.
-_RESERVE = text(
-    """
-    select nextval(pg_get_serial_sequence('optuna.trials', 'trial_id')) from optuna.studies
-    where study_name = :name for no key update
-    """
-)
+# the statement after it: this one may have waited for the lock, and sees what was there before.
+LOCKED = """
+    locked as materialized (
+        select study_id from optuna.studies where study_name = :study_id for no key update
+    )
+"""
+"""Part of a ``with``, in the statement before that of ``STARTED``. Without a row in it Optuna has no such study."""
 
-_START = text(
-    """
-    with trial as (
+STARTED = """
+    trial as (
         insert into optuna.trials (trial_id, study_id, number, state, datetime_start)
-        select :trial_id, study_id, coalesce(last + 1, 0), 'RUNNING', now() at time zone 'utc'
-        from optuna.studies,
+        select optuna_id, studies.study_id, coalesce(last + 1, 0), 'RUNNING', now() at time zone 'utc'
+        from added, optuna.studies,
             lateral (select max(number) as last from optuna.trials where study_id = studies.study_id) known
-        where study_name = :name
-        returning trial_id, number
+        where study_name = :study_id
+        returning trial_id
     ), params as (
         insert into optuna.trial_params (trial_id, param_name, param_value, distribution_json)
         select trial_id, name, value, distribution
@@ -67,15 +66,14 @@ _START = text(
         insert into optuna.trial_user_attributes (trial_id, key, value_json)
         select trial_id, key, value from trial, jsonb_each_text(cast(:attributes as jsonb))
     )
-    select number from trial
-    """
-)
+"""
+"""Part of a ``with``: if ``added`` before it has a row, a running trial of that ``optuna_id``, with the next number of
+the study: Optuna has no second attempts. Values: ``starting``."""
 
-_END = text(
-    """
-    with trial as (
+ENDED = """
+    trial as (
         update optuna.trials set state = cast(:state as optuna.trialstate), datetime_complete = now() at time zone 'utc'
-        where trial_id = :trial_id and state = 'RUNNING' returning trial_id
+        from ended where trial_id = optuna_id and state = 'RUNNING' returning trial_id
     ), attributes as (
         insert into optuna.trial_user_attributes (trial_id, key, value_json)
         select trial_id, key, value from trial, jsonb_each_text(cast(:attributes as jsonb))
@@ -87,11 +85,14 @@ _END = text(
             (trial_id, step, intermediate_value, intermediate_value_type)
         select trial_id, step, value, 'FINITE'
         from trial, jsonb_to_recordset(cast(:steps as jsonb)) as s(step int, value float8)
+    ), objective as (
+        insert into optuna.trial_values (trial_id, objective, value, value_type)
+        select trial_id, 0, cast(:objective as float8), 'FINITE' from trial
+        where cast(:objective as float8) is not null
     )
-    insert into optuna.trial_values (trial_id, objective, value, value_type)
-    select trial_id, 0, cast(:value as float8), 'FINITE' from trial where cast(:value as float8) is not null
-    """
-)
+"""
+"""Part of a ``with``: if ``ended`` before it has a row, the end of the trial of that ``optuna_id``. One that has ended
+before stays as it is. Values: ``ending``."""
 
 
 def create(session: Session, study_id: str, direction: str) -> None:
@@ -99,52 +100,28 @@ def create(session: Session, study_id: str, direction: str) -> None:
     session.execute(_STUDY, {"name": study_id, "direction": direction.upper()})
 
 
-def reserve(session: Session, study_id: str) -> int:
-    """A new ``trial_id``, for the trial that this transaction starts."""
-    return session.execute(_RESERVE, {"name": study_id}).scalar_one()
-
-
-def start(
-    session: Session,
-    study_id: str,
-    trial_id: int,
-    hyperparameters: dict[str, float],
-    distributions: dict[str, str],
-    notes: dict[str, object],
-) -> int:
-    """A running trial; answers its number, the next one of the study: Optuna has no second attempts.
-
-    ``trial_id``: reserved in this transaction. ``distributions``: as Optuna's JSON, by name. ``notes``: user
-    attributes.
-    """
+def starting(
+    hyperparameters: dict[str, float], distributions: dict[str, str], notes: dict[str, object]
+) -> dict[str, object]:
+    """``distributions``: as Optuna's JSON, by name. ``notes``: user attributes."""
     params = [{"name": n, "value": v, "distribution": distributions[n]} for n, v in hyperparameters.items()]
-    values = {"name": study_id, "trial_id": trial_id, "params": json.dumps(params), "attributes": _json_values(notes)}
-    return session.execute(_START, values).scalar_one()
+    return {"params": json.dumps(params), "attributes": _json_values(notes)}
 
 
-def end(
-    session: Session,
-    trial_id: int,
-    outcome: Outcome,
-    *,
-    value: float | None,
-    violation: float | None,
-    reason: str,
-    steps: dict[int, float] | None = None,
-) -> None:
-    """The trial has ended. One that has ended before stays as it is. ``steps``: intermediate values."""
+def ending(
+    outcome: Outcome, *, value: float | None, violation: float | None, reason: str, steps: dict[int, float]
+) -> dict[str, object]:
+    """``steps``: intermediate values."""
     state = STATES[outcome]
     violation = violation_of(outcome, violation)
     constraints = {} if violation is None else {f"constraints:{CONSTRAINT}": violation}
-    values = {
-        "trial_id": trial_id,
+    return {
         "state": state,
-        "value": value if state == "COMPLETE" else None,
+        "objective": value if state == "COMPLETE" else None,
         "attributes": _json_values({} if state == "COMPLETE" else {"end_reason": reason}),
         "constraints": _json_values(constraints),
-        "steps": json.dumps([{"step": step, "value": value} for step, value in (steps or {}).items()]),
+        "steps": json.dumps([{"step": step, "value": value} for step, value in steps.items()]),
     }
-    session.execute(_END, values)
 
 
 def violation_of(outcome: Outcome, violation: float | None) -> float | None:

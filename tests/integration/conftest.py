@@ -4,6 +4,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -75,9 +76,8 @@ def postgres() -> Iterator[Server]:
             server.stop()
 
 
-@pytest.fixture(scope="session")
-def new_database(postgres: Server) -> Iterator[Callable[..., Database]]:
-    """Makes freshly migrated databases; all are closed at the end of the session."""
+@contextmanager
+def _databases(postgres: Server) -> Iterator[Callable[..., Database]]:
     made: list[Database] = []
 
     def make(**options) -> Database:
@@ -89,10 +89,24 @@ def new_database(postgres: Server) -> Iterator[Callable[..., Database]]:
         database.close()
 
 
+@pytest.fixture
+def new_database(postgres: Server) -> Iterator[Callable[..., Database]]:
+    """Makes freshly migrated databases; all are closed at the end of the test."""
+    with _databases(postgres) as make:
+        yield make
+
+
 @pytest.fixture(scope="module")
-def database(new_database: Callable[..., Database]) -> Database:
+def new_module_database(postgres: Server) -> Iterator[Callable[..., Database]]:
+    """As ``new_database``, for tests that share one; all are closed at the end of the module."""
+    with _databases(postgres) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def database(new_module_database: Callable[..., Database]) -> Database:
     """Freshly migrated, shared by the tests of one module."""
-    return new_database()
+    return new_module_database()
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from optuna.distributions import FloatDistribution, distribution_to_json
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from mudman.results import Outcome, TrialResult
 from service.store import optuna_rows
+from service.store.tables import OutcomeCount
 
 _TRIALS = text(
     """
@@ -98,6 +100,13 @@ def fill(
     session.execute(_EVENTS, given)
     for statement in _AT_OPTUNA:
         session.execute(text(statement), {**given, "distribution": DISTRIBUTION})
+
+
+def count(session: Session, study_id: str, outcome: str, seconds: float) -> None:
+    """One more attempt has ended so, after ``seconds``: for a row that a test made by itself."""
+    row = insert(OutcomeCount).values(study_id=study_id, outcome=outcome, attempts=1, seconds=seconds)
+    more = {"attempts": OutcomeCount.attempts + 1, "seconds": OutcomeCount.seconds + seconds}
+    session.execute(row.on_conflict_do_update(index_elements=["study_id", "outcome"], set_=more))
 
 
 def multiply(session: Session, study_id: str, studies: int, trials: int) -> None:

@@ -9,7 +9,8 @@ from test_api_trials import finish, result
 
 from mudman import presets
 from mudman.results import Outcome
-from service.store import optuna_rows, studies
+from service.store import attempts, optuna_rows, studies
+from service.store.leases import Lease
 from service.store.states import Action
 from service.store.tables import Comparison, EnqueuedTrial, Event, Group, IdempotencyKey, Study, Trial
 
@@ -304,10 +305,10 @@ def test_delete_leaves_nothing_and_nobody_else_is_touched(api, database, submit)
         group = studies.get(session, study_id).group_id
         for one in (study_id, other):
             optuna_rows.create(session, one, "maximize")
-            trial = optuna_rows.reserve(session, one)
-            optuna_rows.start(session, one, trial, {}, {}, {"ordinal": 0})
-            ends = {"value": None, "violation": 0.5, "reason": "too much", "steps": {0: 1.0}}
-            optuna_rows.end(session, trial, Outcome.OVER_RETAIN_BUDGET, **ends)
+            lease = Lease(studies.get(session, one).group_id, 0)
+            attempts.start(session, lease, one, 1, 1, {}, distributions={})
+            over = result(Outcome.OVER_RETAIN_BUDGET, violation=0.5)
+            attempts.record(session, lease, one, 1, 1, over)
     finish(database, study_id, 0, result(Outcome.VALID, 3.0))
     problem = assert_problem(api.delete(f"/studies/{study_id}"), 409, "not-finished")
     assert f"mudman cancel {study_id}" in problem["detail"]

@@ -32,9 +32,9 @@ def statements(engine: Engine):
 
 
 @pytest.fixture(scope="module")
-def filled(new_database):
+def filled(new_module_database):
     """A study with 5,000 trials of many values, one of few, a comparison of two, and 200 others."""
-    store = new_database()
+    store = new_module_database()
     document = spec("compared").model_dump(mode="json") | {"variants": {"a": {}, "b": {"budget.trials": 4}}}
     with store.begin() as session:
         one, ties = (studies.create(session, spec(name)).study.id for name in ("many", "ties"))
@@ -128,21 +128,17 @@ def test_a_start_and_an_end_make_as_many_statements_at_any_size(filled, new_data
             given = {"distributions": {"unlearning_rate": large.DISTRIBUTION}, "opened": ()}
             assert attempts.start(session, lease, study_id, ordinal, 1, chosen, **given)
         with store.begin() as session, statements(session.get_bind()) as reported:
-            reports = [Report(study_id, ordinal, 1, {"passes": n}, {"pid": 1}) for n in range(20)]
+            reports = [Report(study_id, ordinal - n, 1, {"passes": n}, {"pid": 1}) for n in range(20)]
             attempts.progress(session, lease, reports)
         with store.begin() as session, statements(session.get_bind()) as recorded:
             assert attempts.record(session, lease, study_id, ordinal, 1, result)
         counted[name] = (len(seen), len(reported), len(recorded))
         with store.begin() as session:
             for statement, given in seen + reported + recorded:
-                if not statement.strip().startswith("insert into mudman.outcome_count"):
-                    plan = "\n".join(session.connection().exec_driver_sql(f"explain {statement}", given).scalars())
-                    assert name == "empty" or "Seq Scan on trial" not in plan, plan
+                plan = "\n".join(session.connection().exec_driver_sql(f"explain {statement}", given).scalars())
+                assert name == "empty" or "Seq Scan on trial" not in plan, plan
     assert counted["large"] == counted["empty"]
-    started, reported, recorded = counted["large"]
-    assert started <= 7
-    assert reported == 2
-    assert recorded <= 6
+    assert counted["large"] == (2, 1, 1)
 
 
 def claim_of(store, study_id: str):

@@ -141,6 +141,7 @@ def test_a_notebook_may_ask_and_tell_beside_ours(study):
 def test_a_repeated_start_adds_nothing(study):
     begin(study, 0)
     store, lease, study_id = study
+    distributions = {name: distribution_to_json(given) for name, given in SPACE.items()}
     with store.begin() as session:
-        assert not attempts.start(session, lease, study_id, 0, 1, CHOSEN, distributions={})
+        assert not attempts.start(session, lease, study_id, 0, 1, CHOSEN, distributions=distributions)
     assert [trial.number for trial in at_optuna(study).trials] == [0]

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import large
 import pytest
 from sqlalchemy import func, select, text
 
@@ -33,7 +34,7 @@ def add_trial(database, study_id: str, ordinal: int, outcome: str | None, value:
         row.started_at, row.finished_at = tens, finished
         session.add(row)
         if outcome:
-            attempts.count(session, study_id, outcome, seconds=10)
+            large.count(session, study_id, outcome, seconds=10)
 
 
 def in_threads(count: int, work) -> list:

@@ -24,11 +24,14 @@ class Case:
             studies.change_state(session, self.id, Action.RUN)
 
     def take_over(self) -> StudyInHand:
+        self.take_over_lease()
+        return self.in_hand(self.id)
+
+    def take_over_lease(self) -> None:
         with self.database.begin() as session:
             session.execute(update(Group).values(expires_at=func.now() - text("interval '1 second'")))
         with self.database.begin() as session:
             self.lease = leases.claim(session, "one", 60)
-        return self.in_hand(self.id)
 
     def another(self, spec, *, queued: bool = False) -> str:
         """A second study of the same group."""
