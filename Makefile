@@ -1,11 +1,12 @@
 # Two commands do everything on a machine with Python 3.11 or newer:
 #   make demo    set up, start the whole system, run the quickstart study, print its result, stop
-#   make test    set up and run all tests
+#   make test    set up and run the tests
+# The few tests that take longest (machines, shares, quarantine): make test-long
 # Published numbers that need the model hub (and a GPU, to take minutes): make reproduce
 PYTHON ?= python3
 READY  := .venv/.ready
 
-.PHONY: demo up test reproduce setup lock clean
+.PHONY: demo up test test-long reproduce setup lock clean
 
 demo: setup
 	@.venv/bin/mudman demo
@@ -18,7 +19,10 @@ test: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
 	.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/core tests/core_data
-	.venv/bin/pytest tests/integration tests/acceptance
+	.venv/bin/pytest -n 2 --dist loadfile tests/integration tests/acceptance
+
+test-long: setup
+	.venv/bin/pytest -m long tests/integration
 
 reproduce: setup
 	.venv/bin/python -m mudman.reproduce $(ROWS)

@@ -38,7 +38,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.database, app.state.settings, app.state.metrics = database, settings, Metrics(database)
+    app.state.database, app.state.settings = database, settings
+    app.state.metrics = Metrics(database, settings.dispatcher_lives)
     app.add_middleware(Access, observe=app.state.metrics.observe)
     app.state.routers = [
         module.router

@@ -1,6 +1,7 @@
 """Prometheus: the numbers of the database, read when they are asked for, and those of this process."""
 
 from collections.abc import Iterator
+from http import HTTPMethod
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,13 +11,15 @@ from service.store import gauges
 from service.store.database import Database, DatabaseUnavailable
 from service.store.gauges import Gauges, Usage
 
+_METHODS = frozenset(HTTPMethod)
 _BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class Metrics:
     """Of one process of the API."""
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, dispatcher_lives: float):
+        """``dispatcher_lives``: seconds after which a dispatcher that was not seen counts as gone."""
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -30,9 +33,10 @@ class Metrics:
         self._exceptions = Counter(
             "mudman_http_exceptions", "Requests that ended in an unexpected error", ("route",), registry=self.registry
         )
-        self.registry.register(_OfTheDatabase(database))
+        self.registry.register(_OfTheDatabase(database, dispatcher_lives))
 
     def observe(self, method: str, route: str, status: int, seconds: float, raised: BaseException | None) -> None:
+        method = method if method in _METHODS else "other"  # of those that clients make up there is no end
         self._requests.labels(method, route, str(status)).observe(seconds)
         if isinstance(raised, Exception):
             self._exceptions.labels(route).inc()
@@ -41,8 +45,8 @@ class Metrics:
 class _OfTheDatabase:
     """While the database is away nothing of it is said but that."""
 
-    def __init__(self, database: Database):
-        self._database = database
+    def __init__(self, database: Database, dispatcher_lives: float):
+        self._database, self._dispatcher_lives = database, dispatcher_lives
 
     def describe(self) -> list[Metric]:
         """Nothing, so that registering asks no database."""
@@ -52,7 +56,7 @@ class _OfTheDatabase:
         up = GaugeMetricFamily("mudman_database_up", "Whether the database answers and has this version's tables")
         try:
             with self._database.begin() as session:
-                read = gauges.read(session)
+                read = gauges.read(session, self._dispatcher_lives)
         except DatabaseUnavailable:
             up.add_metric((), 0)
             yield up
@@ -90,7 +94,7 @@ def families(read: Gauges) -> Iterator[Metric]:
     yield _by(
         "mudman_node_resources", "What the nodes that are alive have", "kind", {"cpu": nodes.cpus, "gpu": nodes.gpus}
     )
-    yield _one("mudman_dispatchers", f"Dispatchers seen within {gauges.DISPATCHER_LIVES} s", read.dispatchers)
+    yield _one("mudman_dispatchers", "Dispatchers that are alive", read.dispatchers)
     if read.dispatcher_age is not None:
         yield _one("mudman_dispatcher_last_seen_seconds", "Since any dispatcher was seen", read.dispatcher_age)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -23,8 +24,7 @@ def checks(site: Site) -> Iterator[Finding]:
     if site.database_url is None:
         return
     try:
-        database = Database(site.database_url, application="mudman-doctor")
-        with database.begin() as session:
+        with closing(Database(site.database_url, application="mudman-doctor")) as database, database.begin() as session:
             where = session.execute(text("select current_database(), inet_server_addr()")).one()
             yield Finding("database", True, f"{where[0]} at {where[1] or 'a socket of this machine'}")
             yield version(session)
@@ -36,8 +36,6 @@ def checks(site: Site) -> Iterator[Finding]:
         yield Finding("database", False, str(error), says)
     except MudmanError as error:
         yield broken("database", error)
-    else:
-        database.close()
 
 
 def version(session: Session) -> Finding:

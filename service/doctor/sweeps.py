@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import Float, func, select
+from sqlalchemy import Float, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.doctor import Finding, Site
 from service.store import gauges, migrate, nodes
 from service.store.database import Database, DatabaseUnavailable
-from service.store.states import State
-from service.store.tables import Group, Study
+from service.store.states import LIVE, State
+from service.store.tables import Event, Group, Study
 
 LATE = 30.0
 """Seconds after which somebody should have claimed a group that is free."""
@@ -22,7 +22,7 @@ def checks(site: Site) -> Iterator[Finding]:
     try:
         with database.begin() as session:
             if migrate.is_current(session):  # otherwise that has been said
-                yield dispatcher(session)
+                yield dispatcher(session, site.settings.dispatcher_lives)
                 yield room(session)
                 yield leases(session)
     except DatabaseUnavailable:
@@ -31,8 +31,9 @@ def checks(site: Site) -> Iterator[Finding]:
         database.close()
 
 
-def dispatcher(session: Session) -> Finding:
-    read = gauges.read(session)
+def dispatcher(session: Session, within: float) -> Finding:
+    """``within``: seconds after which one that was not seen counts as gone."""
+    read = gauges.read(session, within)
     if read.dispatchers:
         return Finding("dispatcher", True, f"{read.dispatchers}, seen {read.dispatcher_age:.0f} s ago")
     says = "none was ever seen" if read.dispatcher_age is None else f"last seen {read.dispatcher_age:.0f} s ago"
@@ -44,7 +45,7 @@ def room(session: Session) -> Finding:
     there = [node for node, alive in nodes.known(session) if alive]
     cpus, gpus = gauges.held("cpus").label("cpus"), gauges.held("gpus").label("gpus")
     wanted = session.execute(
-        select(cpus, gpus, func.count().label("studies")).where(Study.state.in_(gauges.LIVE)).group_by(cpus, gpus)
+        select(cpus, gpus, func.count().label("studies")).where(Study.state.in_(LIVE)).group_by(cpus, gpus)
     ).all()
     words = f"{len(there)} alive, {sum(n.cpus for n in there):g} CPUs, {sum(n.gpus for n in there):g} GPUs"
     for ask in wanted:
@@ -57,14 +58,18 @@ def room(session: Session) -> Finding:
 
 
 def leases(session: Session) -> Finding:
-    free_for = func.now() - func.coalesce(Group.expires_at, Group.not_before, func.max(Study.queued_at))
+    """A group without a place waits its turn, and needs no holder; one that was left says so by its last event."""
+    told = select(Event.at).where(Event.study_id == Study.id, Event.sequence == Study.last_event).scalar_subquery()
+    left = func.greatest(Group.not_before, func.max(Study.queued_at), func.max(told))
+    free_for = func.now() - func.coalesce(Group.expires_at, left)
     seconds = func.extract("epoch", free_for).cast(Float)
+    has_place = or_(Group.expires_at.is_not(None), func.coalesce(Group.max_live, 1) > 0)
     query = (
         select(
             Group.id, Group.expires_at, func.bool_or(Study.state != State.QUEUED).label("begun"), seconds.label("late")
         )
         .join(Study, Study.group_id == Group.id)
-        .where(Study.state.in_(gauges.LIVE))
+        .where(Study.state.in_(LIVE), has_place)
         .group_by(Group.id)
         .having(seconds > LATE)
         .order_by(Group.id)

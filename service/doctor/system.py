@@ -23,7 +23,9 @@ def checks(site: Site) -> Iterator[Finding]:
 
 def embedded(state_dir: Path, found: Endpoint | None) -> Finding:
     """A supervisor holds the lock of its state folder for as long as it lives, and the kernel frees it."""
-    held = _is_held(state_dir / "lock")
+    held = _is_held(lock := state_dir / "lock")
+    if held is None:
+        return Finding("embedded system", None, f"unknown: {lock} cannot be read by this user")
     if found is None:
         says = "is being started or stopped" if held else "does not run here; `mudman up` would start it"
         return Finding("embedded system", None, says)
@@ -50,12 +52,15 @@ def api(url: str | None) -> Iterator[Finding]:
         yield Finding(f"API: {name}", ok, says, None if ok else "see the checks of the machine that it runs on")
 
 
-def _is_held(lock: Path) -> bool:
+def _is_held(lock: Path) -> bool | None:
+    """None: cannot be told."""
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is none, or it is another user's
+    except FileNotFoundError:
         return False
+    except OSError:
+        return None
     return False

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
+from pydantic import Field
 
 from service.store.database import Database
 from service.store.settings import Settings
@@ -18,3 +19,17 @@ def _settings(request: Request) -> Settings:
 
 Store = Annotated[Database, Depends(_database)]
 Configuration = Annotated[Settings, Depends(_settings)]
+
+_NO_NUL = r"^[^\x00]*$"
+"""What Postgres takes as text."""
+Text = Annotated[str, Field(max_length=200, pattern=_NO_NUL)]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=_NO_NUL,
+        description="Chosen by the client; the same request under the same key is done once.",
+    ),
+]

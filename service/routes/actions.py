@@ -1,15 +1,15 @@
 """``/studies/{id}/…``: what is done to a study that is there. Each answers it, or says why it cannot be (409)."""
 
 import hashlib
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from service import action_examples as examples
 from service.action_views import EnqueuedView, enqueued_view
 from service.bodies import Enqueue, Extension, OptionalBody, RequestBody, Retry, canonical, parse_action
 from service.problems import problems
-from service.routes import Store
+from service.routes import Key, Store
 from service.routes.studies import view_of
 from service.store import actions, enqueued, studies
 from service.store.states import Action
@@ -102,14 +102,7 @@ def enqueue(
     body: RequestBody,
     store: Store,
     response: Response,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            description="Chosen by the client; the same key with the same trials enqueues them once.",
-        ),
-    ] = None,
+    idempotency_key: Key = None,
 ):
     """The study's next new trials take these values, in order; what is left out the sampler chooses. Each counts toward
     the budget; 409 where it has no room for them, or the study has ended. Answers all that wait in line."""

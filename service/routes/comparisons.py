@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
@@ -13,8 +13,8 @@ from service.comparison_table import TableView, table
 from service.comparison_views import ComparisonPage, ComparisonView, comparison_summary, comparison_view
 from service.cost import comparison_dry_run
 from service.problems import UnknownVariant, problems
-from service.routes import Configuration, Store
-from service.routes.studies import Text, read_labels
+from service.routes import Configuration, Key, Store, Text
+from service.routes.studies import read_labels
 from service.store import comparisons, pages, standing
 from service.store.tables import Comparison
 
@@ -52,14 +52,7 @@ def create(
     settings: Configuration,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate and estimate the cost; store nothing.")] = False,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            description="Chosen by the client; the same key with the same comparison is created once.",
-        ),
-    ] = None,
+    idempotency_key: Key = None,
 ):
     """A study's spec with `variants`, or a preset that is a comparison, with overrides; JSON or YAML.
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
@@ -11,15 +11,13 @@ from service import examples
 from service.bodies import RequestBody, parse_submission
 from service.cost import DryRun, cost_of
 from service.problems import problems
-from service.routes import Configuration, Store
+from service.routes import Configuration, Key, Store, Text
 from service.store import pages, standing, studies
 from service.store.states import State
 from service.store.tables import Group, Study
 from service.views import StudyPage, StudyView, study_summary, study_view
 
 router = APIRouter(prefix="/studies", tags=["studies"])
-
-Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class Filters(BaseModel):
@@ -82,14 +80,7 @@ def create(
     settings: Configuration,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate and estimate the cost; store nothing.")] = False,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            description="Chosen by the client; the same key with the same study is created once.",
-        ),
-    ] = None,
+    idempotency_key: Key = None,
 ):
     """From a spec, or from a preset with overrides; JSON or YAML.
 

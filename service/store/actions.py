@@ -6,19 +6,21 @@ Pausing and cancelling are changes of its state and nothing else (``studies.chan
 from collections.abc import Collection, Iterable
 
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import exists, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.orm import Session
 
 from mudman.faults import SpecError
 from mudman.results import Outcome
 from mudman.specs import SPEC_VERSION, parse
-from service.store import gauges, optuna_rows, states, studies
+from service.store import gauges, optuna_rows, standing, states, studies
 from service.store.refusals import NotFinished, NothingToRetry, PartOfComparison, WrongRequest
 from service.store.states import Action, State
-from service.store.tables import Group, Study, Trial
+from service.store.tables import Event, Group, Study, Trial
 
 RETRIED = (Outcome.ERROR, Outcome.OUT_OF_MEMORY, Outcome.LOST)
 """Outcomes of trials that may run again on request. The others count, or run again by themselves."""
+_AT_ONCE = 5000
+"""Trials or events that one statement deletes: a trial's curves may be megabytes, and statements have a time limit."""
 
 
 def resume(session: Session, study_id: str) -> Study:
@@ -68,11 +70,7 @@ def retry(
     """
     study = studies.clean_slate(session, studies.get(session, study_id))
     states.after(study_id, State(study.state), Action.RETRY)
-    later = aliased(Trial)
-    superseded = exists().where(
-        later.study_id == Trial.study_id, later.ordinal == Trial.ordinal, later.attempt > Trial.attempt
-    )
-    last = update(Trial).where(Trial.study_id == study_id, Trial.outcome.in_(outcomes), ~superseded)
+    last = update(Trial).where(Trial.study_id == study_id, Trial.outcome.in_(outcomes), standing.is_last())
     if ordinals is not None:
         last = last.where(Trial.ordinal.in_(ordinals))
     marked = session.scalars(
@@ -118,6 +116,16 @@ def remove(session: Session, doomed: Iterable[Study]) -> None:
             )
         optuna_rows.delete(session, study.id)
         gauges.keep(session, study.id)
+        _empty(session, study)
         session.execute(delete_rows(Study).where(Study.id == study.id))
     inhabited = exists().where(Study.group_id == Group.id)
     session.execute(delete_rows(Group).where(Group.id.in_(groups), ~inhabited))
+
+
+def _empty(session: Session, study: Study) -> None:
+    """Without its trials and events: all that a study of any size has many of."""
+    trials = session.scalar(select(func.max(Trial.ordinal)).where(Trial.study_id == study.id)) or 0
+    for table, number, last in ((Trial, Trial.ordinal, trials), (Event, Event.sequence, study.last_event)):
+        for start in range(0, last + 1, _AT_ONCE):
+            batch = delete_rows(table).where(table.study_id == study.id, number.between(start, start + _AT_ONCE - 1))
+            session.execute(batch, execution_options={"synchronize_session": False})

@@ -7,8 +7,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from mudman.specs import ResourcesSpec
-from service.store.demand import AT_WORK
-from service.store.states import State
+from service.store.states import LIVE, State
 from service.store.tables import Group, OwnerUsage, Study, Trial
 
 MOST = 1000
@@ -37,7 +36,7 @@ def running(session: Session) -> list[Running]:
 def waiting(session: Session) -> tuple[list[tuple[Study, Group]], int]:
     """Studies that wait for a place, or for more of them, in the order in which they are served; and how many wait."""
     wait = or_(Study.state == State.QUEUED, Group.waiting.is_not(None))
-    query = select(Study, Group).join(Group, Study.group_id == Group.id).where(Study.state.in_(AT_WORK), wait)
+    query = select(Study, Group).join(Group, Study.group_id == Group.id).where(Study.state.in_(LIVE), wait)
     total = session.scalar(select(func.count()).select_from(query.subquery()))
     order = (Group.priority.desc(), Study.queued_at, Study.id)
     return [(study, group) for study, group in session.execute(query.order_by(*order).limit(MOST))], total

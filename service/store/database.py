@@ -96,6 +96,10 @@ class Database:
         def connect(dialect, record, arguments, options):
             return ImpatientConnection.within(patience, *arguments, **options)
 
+        # A round trip before every transaction only where it may tell something.
+        ping = self._engine.dialect.do_ping
+        self._engine.dialect.do_ping = lambda connection: connection.alive() or ping(connection)
+
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """ONE transaction: committed at the end, rolled back on any error. Objects stay readable afterwards.

@@ -8,13 +8,11 @@ from sqlalchemy.orm import Session
 
 from mudman.specs import ResourcesSpec
 from service.store.standing import COUNTING
-from service.store.states import State
+from service.store.states import LIVE, State
 from service.store.tables import Group, OutcomeCount, Study, Trial
 
 TURN = 10.0
 """Seconds that studies which take turns at a place keep it at least: each change ends a process and starts another."""
-
-AT_WORK = (State.QUEUED, State.PREPARING, State.RUNNING)
 
 
 @dataclass
@@ -41,7 +39,7 @@ class Demand:
 
 def demands(session: Session, *, lock: bool = False) -> list[Demand]:
     """By group id. ``lock``: until the transaction ends no trial of theirs starts, so that the numbers stay true."""
-    at_work = Study.state.in_(AT_WORK)
+    at_work = Study.state.in_(LIVE)
     # Trials of a study that was cancelled or paused hold their places until they have ended.
     wanted = or_(at_work, Study.id.in_(select(Trial.study_id).where(Trial.outcome.is_(None))))
     if lock:
@@ -81,7 +79,7 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
         demand = found.setdefault(group.id, Demand(group, owner, resources, pause_))
         demand.open += started
         demand.running += running
-        if state in AT_WORK:
+        if state in LIVE:
             demand.turns.append(turn)
         if state == State.RUNNING:
             demand.trials += min(resources.max_concurrent, max(budget - int(counts), 0))

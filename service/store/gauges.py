@@ -1,5 +1,6 @@
 """What an operator watches, as numbers: each of these statements reads few rows, however many trials there are."""
 
+import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,12 +10,9 @@ from sqlalchemy.orm import Session
 
 from mudman.specs import ResourcesSpec
 from service.store import nodes
-from service.store.states import State
+from service.store.states import LIVE, State
 from service.store.tables import DeletedUsage, Dispatcher, Group, OutcomeCount, Study, Trial
 
-LIVE = (State.QUEUED, State.PREPARING, State.RUNNING)
-DISPATCHER_LIVES = 30
-"""Seconds after which a dispatcher that was not seen counts as gone."""
 _SUMS = ("attempts", "seconds", "core_seconds", "gpu_seconds")
 
 
@@ -36,7 +34,7 @@ class Leases:
     resting: int
     """Their runner failed, so they are left alone for a moment."""
     without_share: int
-    """Held, but no trial of theirs may run: others use the cluster."""
+    """Held or not, no trial of theirs may run: others use the cluster."""
     least_remaining: float | None
     """Seconds until the next lease expires; below 0 where it has."""
 
@@ -77,11 +75,12 @@ class Gauges:
     """Seconds since any dispatcher was seen; none if none ever was."""
 
 
-def read(session: Session) -> Gauges:
+def read(session: Session, within: float) -> Gauges:
+    """``within``: seconds after which a dispatcher that was not seen counts as gone."""
     states = dict(session.execute(select(Study.state, func.count()).group_by(Study.state)).all())
     oldest = select(func.min(Study.queued_at)).where(Study.state == State.QUEUED).scalar_subquery()
     age = _seconds(func.now() - func.max(Dispatcher.seen_at))
-    lives = Dispatcher.seen_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, DISPATCHER_LIVES)
+    lives = Dispatcher.seen_at > func.now() - datetime.timedelta(seconds=within)
     dispatchers, dispatcher_age = session.execute(select(func.count().filter(lives), age)).one()
     return Gauges(
         studies={state.value: states.get(state, 0) for state in State},
@@ -105,12 +104,14 @@ def held(kind: str):
 def _leases(session: Session) -> Leases:
     held, expired = Group.expires_at >= func.now(), Group.expires_at < func.now()
     resting = Group.expires_at.is_(None) & (Group.not_before > func.now())
+    has_place = func.coalesce(Group.max_live, 1) > 0
+    unclaimed = Group.expires_at.is_(None) & func.coalesce(Group.not_before <= func.now(), True) & has_place
     query = select(
         func.count().filter(held),
         func.count().filter(expired),
-        func.count().filter(Group.expires_at.is_(None) & func.coalesce(Group.not_before <= func.now(), True)),
+        func.count().filter(unclaimed),
         func.count().filter(resting),
-        func.count().filter(held & (Group.max_live == 0)),
+        func.count().filter(~has_place),
         _seconds(func.min(Group.expires_at) - func.now()),
     )
     return Leases(

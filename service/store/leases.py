@@ -159,7 +159,7 @@ def release(
 
 HELD = f"""
     held as materialized (
-        select max_live from {SCHEMA}.study_group where id = :group_id and epoch = :epoch for share
+        select max_live, failures from {SCHEMA}.study_group where id = :group_id and epoch = :epoch for share
     )
 """
 """First part of a ``with`` that writes under a lease: as ``guard``; without a row in it the lease is lost. Whatever

@@ -52,7 +52,7 @@ class Mirror:
         self._open.discard(ordinal)
 
     def _added(self, ordinal: int, hyperparameters: dict[str, float]) -> None:
-        """A chosen value may lie outside its range: the sampler learns it as the nearest one that it knows."""
+        """The end of a log range may be sampled as exp(log(end)), a rounding outside: it is learned as the end."""
         if ordinal != self._asked:
             raise ValueError(f"ordinals must be contiguous: expected {self._asked}, got {ordinal}")
         inside = {name: range_.nearest(hyperparameters[name]) for name, range_ in self._space.items()}

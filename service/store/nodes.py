@@ -33,7 +33,9 @@ class Seen:
 
 def observe(session: Session, seen: Sequence[Seen]) -> None:
     """These nodes are alive now, and no others. Any number of observers may say so at the same time."""
-    for node in sorted(seen, key=lambda node: node.id):  # all lock them in this order
+    # Observers may see different nodes: each waits here, in one order, for those that another one is changing.
+    session.execute(select(Node.id).order_by(Node.id).with_for_update())
+    for node in sorted(seen, key=lambda node: node.id):
         values = asdict(node) | {"alive": True, "seen_at": func.now()}
         session.execute(insert(Node).values(values).on_conflict_do_update(index_elements=["id"], set_=values))
     others = update(Node).where(Node.alive, Node.id.not_in([node.id for node in seen])).values(alive=False)

@@ -5,6 +5,7 @@ folder > default. ``origins`` says where each value came from.
 """
 
 import difflib
+import math
 import os
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     PrivateAttr,
     SecretStr,
     ValidationError,
@@ -49,14 +51,27 @@ def default_state_dir() -> Path:
 _Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
+_LONGEST = 36_500
+"""Days, a century: a number that Postgres can still count back from today."""
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number: leave it out where there is no limit")
+    return value
+
+
+_LIMIT = BeforeValidator(_finite)
+
+
 class Quota(BaseModel):
     """Most that the trials of one owner hold at once; what is left out is not limited."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cpus: float | None = Field(None, ge=0)
-    gpus: float | None = Field(None, ge=0)
-    trials: int | None = Field(None, ge=0)
+    cpus: Annotated[float | None, _LIMIT] = Field(None, ge=0)
+    gpus: Annotated[float | None, _LIMIT] = Field(None, ge=0)
+    trials: Annotated[int | None, _LIMIT] = Field(None, ge=0)
 
 
 EVERYBODY = "*"
@@ -82,27 +97,27 @@ class Settings(BaseSettings):
     """Address that the API listens on."""
     port: int = Field(8080, ge=0, le=65535)
     """Port that the API listens on; 0: any free one."""
-    lease_renewal: float = Field(5.0, gt=0)
+    lease_renewal: FiniteFloat = Field(5.0, gt=0)
     """Seconds between two renewals of a lease."""
-    lease_expiry: float = Field(20.0, gt=0)
+    lease_expiry: FiniteFloat = Field(20.0, gt=0)
     """Seconds after which a lease that nobody renewed may be claimed by another."""
-    dispatcher_poll: float = Field(1.0, gt=0)
+    dispatcher_poll: FiniteFloat = Field(1.0, gt=0)
     """Seconds between two looks for work."""
     ray_address: str = "auto"
     """Address of the Ray head that runners attach to; ``auto``: the one on this machine."""
-    resource_grace: float = Field(60.0, ge=0)
+    resource_grace: FiniteFloat = Field(60.0, ge=0)
     """Seconds that a study waits for a node that is large enough for its trials; then it fails."""
-    owner_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    owner_weights: dict[str, Annotated[FiniteFloat, Field(gt=0)]] = {}
     """Shares of the cluster that owners have beside each other, by name; 1 for those that are not named."""
     owner_quotas: dict[str, Quota] = {}
     """``{cpus, gpus, trials}`` that an owner's trials may hold at once, by name; ``*``: of each one not named."""
     max_body_bytes: int = Field(1_000_000, ge=1)
     """Longest request body that the API reads."""
-    log_days: int = Field(90, ge=0)
+    log_days: int = Field(90, ge=0, le=_LONGEST)
     """Days that logs of trials are kept; 0: for ever. Numbers and curves are kept for ever."""
-    event_days: int = Field(365, ge=0)
+    event_days: int = Field(365, ge=0, le=_LONGEST)
     """Days that events are kept; 0: for ever."""
-    idempotency_days: int = Field(30, ge=0)
+    idempotency_days: int = Field(30, ge=0, le=_LONGEST)
     """Days that idempotency keys are remembered; 0: for ever."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = "INFO"
     """Least urgent lines that are logged."""

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ScalarSelect, case, func, literal_column, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, case, exists, func, literal_column, select
+from sqlalchemy.orm import Session, aliased
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec
-from service.store.states import State
+from service.store.states import LIVE
 from service.store.tables import OutcomeCount, Study, Trial
 
 RUNNING = "running"
@@ -51,6 +51,13 @@ def counting(session: Session, study_ids: Collection[str]) -> dict[str, int]:
     kept = (OutcomeCount.study_id.in_(study_ids), OutcomeCount.outcome.in_(COUNTING))
     query = select(OutcomeCount.study_id, func.sum(OutcomeCount.attempts)).where(*kept)
     return dict(session.execute(query.group_by(OutcomeCount.study_id)).tuples().all())
+
+
+def is_last() -> ColumnElement[bool]:
+    """Of a trial's attempts the latest: the one that says how the trial stands."""
+    later = aliased(Trial)
+    same = (later.study_id == Trial.study_id, later.ordinal == Trial.ordinal)
+    return ~exists().where(*same, later.attempt > Trial.attempt)
 
 
 def best(session: Session, study: Study) -> Trial | None:
@@ -105,7 +112,7 @@ def progress(session: Session, study: Study, max_live: int | None, live: int = 1
     spec = StudySpec.model_validate(study.spec)
     now = select(Trial).where(Trial.study_id == study.id, Trial.outcome.is_(None)).order_by(Trial.ordinal).limit(live)
     eta = None
-    if seconds is not None and study.state in (State.QUEUED, State.PREPARING, State.RUNNING):
+    if seconds is not None and study.state in LIVE:
         remaining = max(spec.budget.trials - counting, 0)
         at_once = min(
             spec.resources.max_concurrent, max(max_live or spec.resources.max_concurrent, 1), max(remaining, 1)

@@ -25,6 +25,8 @@ class State(StrEnum):
 
 
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+LIVE = frozenset({State.QUEUED, State.PREPARING, State.RUNNING})
+"""A runner works on it, or is to."""
 
 
 class Action(StrEnum):

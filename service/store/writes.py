@@ -66,7 +66,8 @@ END = text(
         on conflict (study_id, outcome)
             do update set attempts = kept.attempts + 1, seconds = kept.seconds + excluded.seconds
     ), forgiven as (
-        update {SCHEMA}.study_group set failures = 0 from ended where id = :group_id and failures > 0 and :verdict
+        update {SCHEMA}.study_group set failures = 0
+        from ended, held where id = :group_id and held.failures > 0 and :verdict
     ), {events.appended("ended")}
     select last_event from held left join told on true
     """

@@ -131,11 +131,12 @@ def reads(database: Database, large_study: str, ordinals: int, listed: str) -> N
 
 
 class Writer:
-    """A runner's writes to one study, a transaction each, with the milliseconds that each kind took."""
+    """A runner's writes to one study, a transaction each, with the milliseconds that each kind took, and those in which
+    this process was busy."""
 
     def __init__(self, database: Database, study_id: str, ordinal: int):
         self.database, self.study_id, self.ordinal = database, study_id, ordinal
-        self.taken: dict[str, list[float]] = {"start": [], "report": [], "end": []}
+        self.taken: dict[str, list[tuple[float, float]]] = {"start": [], "report": [], "end": []}
         with database.begin() as session:
             group = studies.get(session, study_id).group_id
             session.execute(text("update mudman.study_group set epoch = 1 where id = :id"), {"id": group})
@@ -153,13 +154,14 @@ class Writer:
         self.ordinal += 1
 
     def _time(self, name: str, work: Callable[[Session], object]) -> None:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         with self.database.begin() as session:
             work(session)
-        self.taken[name].append((time.perf_counter() - began) * 1000)
+        self.taken[name].append(((time.perf_counter() - began) * 1000, (time.process_time() - busy) * 1000))
 
-    def median(self, name: str) -> float:
-        return statistics.median(self.taken[name][10:])
+    def median(self, name: str) -> tuple[float, float]:
+        wall, busy = zip(*self.taken[name][10:], strict=True)
+        return statistics.median(wall), statistics.median(busy)
 
 
 def writes(database: Database, sizes: dict[int, str], times: int = 200) -> None:
@@ -168,13 +170,16 @@ def writes(database: Database, sizes: dict[int, str], times: int = 200) -> None:
     for _ in range(times):
         for writer in writers.values():
             writer.write()
-    print(f"\n{'trials':>8} {'start':>8} {'report':>8} {'end':>8} {'start+end':>10} {'ratio':>6}   (ms, p50)")
+    print("\nms, p50, and those of them in which the client's CPU is busy")
+    print(f"{'trials':>8} {'start':>7} {'CPU':>5} {'report':>7} {'CPU':>5} {'end':>7} {'CPU':>5}", end="")
+    print(f" {'start+end':>10} {'CPU':>5} {'ratio':>6}")
     first = None
     for size, writer in writers.items():
-        both = writer.median("start") + writer.median("end")
+        medians = {name: writer.median(name) for name in writer.taken}
+        both, busy = (sum(numbers) for numbers in zip(medians["start"], medians["end"], strict=True))
         first = first or both
-        each = " ".join(f"{writer.median(name):8.2f}" for name in writer.taken)
-        print(f"{size:8} {each} {both:10.2f} {both / first:6.2f}")
+        each = " ".join(f"{wall:7.2f} {cpu:5.2f}" for wall, cpu in medians.values())
+        print(f"{size:8} {each} {both:10.2f} {busy:5.2f} {both / first:6.2f}")
 
 
 def memory() -> float:

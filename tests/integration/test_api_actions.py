@@ -2,6 +2,7 @@
 
 import itertools
 
+import large
 import pytest
 from problem_documents import assert_problem
 from sqlalchemy import func, select, text
@@ -219,6 +220,18 @@ def test_a_key_enqueues_once(api, submit):
     assert_problem(send({"hyperparameters": {"fork_every": 13}}), 422, "idempotency-key-reused")
 
 
+def test_a_key_that_no_database_would_take_is_422(api, submit):
+    key = {"Idempotency-Key": "a\x00b"}
+    variants = {"sign": {}}
+    for path, body in (
+        ("/studies", {"preset": "quickstart"}),
+        ("/comparisons", presets.load("quickstart") | {"name": "by key", "variants": variants}),
+        (f"/studies/{submit()}/trials", {"hyperparameters": {"fork_every": 12}}),
+    ):
+        [fault] = assert_problem(api.post(path, json=body, headers=key), 422, "invalid-request")["errors"]
+        assert fault["path"] == "Idempotency-Key"
+
+
 @pytest.mark.parametrize(
     ("values", "name", "said"),
     [
@@ -229,6 +242,8 @@ def test_a_key_enqueues_once(api, submit):
         ({"unlearning_rate": 1.0}, "unlearning_rate", "from 0.001 to 0.02"),
         ({"unlearning_rate": "0.01"}, "unlearning_rate", "is no number"),
         ({"fork_every": True}, "fork_every", "is no number"),
+        ({"fork_every": -(10**400)}, "fork_every", "a huge number is outside"),
+        ({"unlearning_rate": 10**400}, "unlearning_rate", "a huge number is outside"),
         ({"retain_momentum": None}, "retain_momentum", "is no number"),
         ({"adversary_decay": 0.5}, "adversary_decay", ""),
         ({"growing_weights": 0.5}, "growing_weights", "is fixed at 1 in this study"),
@@ -285,6 +300,17 @@ def test_no_room_is_409(api, database, submit):
         studies.change_state(session, study_id, Action.COMPLETE)
     problem = assert_problem(api.post(f"/studies/{study_id}/trials", json=two), 409, "no-room")
     assert f"mudman extend {study_id} --trials 12" in problem["detail"]
+
+
+def test_room_is_told_from_the_kept_counts(api, database, submit):
+    """Of a study's trials there may be very many: nobody counts those that have ended."""
+    study_id = submit(*RUNNING)
+    with database.begin() as session:
+        for _ in range(9):
+            large.count(session, study_id, "valid", seconds=1.0)
+    two = {"trials": [{"fork_every": 12}] * 2}
+    problem = assert_problem(api.post(f"/studies/{study_id}/trials", json=two), 409, "no-room")
+    assert "a budget of 10 trials with 1 places left" in problem["detail"]
 
 
 def left_of(database, study_id: str) -> int:

@@ -13,10 +13,11 @@ from sqlalchemy import text
 from mudman import presets
 from mudman.specs import parse
 from service import doctor
-from service.doctor import Finding, machine, software, sweeps, system
+from service.doctor import Finding, database, machine, software, sweeps, system
 from service.endpoint import Endpoint
-from service.store import leases, nodes, studies
+from service.store import events, leases, nodes, studies
 from service.store.database import Database
+from service.store.settings import Settings
 from service.store.states import Action
 
 MUDMAN = Path(sys.executable).with_name("mudman")
@@ -127,11 +128,44 @@ def test_a_study_runs_and_nobody_holds_its_lease(site, expires_at):
             text(f"update mudman.study_group set expires_at = {expires_at} where id = :group"),
             {"group": study.group_id},
         )
-        session.execute(text("update mudman.study set queued_at = now() - interval '1 hour'"))
+        an_hour_ago(session)
     with site.begin() as session:
         finding = sweeps.leases(session)
     assert finding.ok is False
     assert study.group_id in finding.found
+
+
+@pytest.fixture
+def begun(site) -> str:
+    """Group of a study that has begun and that nobody holds now."""
+    with site.begin() as session:
+        study = studies.create(session, parse(presets.load("quickstart") | {"name": "begun"})).study
+        studies.change_state(session, study.id, Action.PREPARE)
+        an_hour_ago(session)
+    return study.group_id
+
+
+def an_hour_ago(session) -> None:
+    """That is when whatever has happened did."""
+    session.execute(text("update mudman.study set queued_at = now() - interval '1 hour'"))
+    session.execute(text("update mudman.event set at = now() - interval '1 hour'"))
+
+
+def test_a_study_that_waits_its_turn_needs_no_holder(site, begun):
+    with site.begin() as session:
+        assert sweeps.leases(session).ok is False
+        session.execute(text("update mudman.study_group set max_live = 0 where id = :group"), {"group": begun})
+    with site.begin() as session:
+        assert sweeps.leases(session).ok
+
+
+def test_between_two_runners_nothing_is_wrong(site, begun):
+    """It was queued long ago, and its last runner is gone since a moment."""
+    with site.begin() as session:
+        study_id = session.scalar(text("select id from mudman.study where group_id = :group"), {"group": begun})
+        events.append(session, study_id, "trial_finished")
+    with site.begin() as session:
+        assert sweeps.leases(session).ok
 
 
 def test_a_supervisor_that_was_killed_leaves_an_endpoint_that_leads_nowhere(state_dir):
@@ -150,6 +184,33 @@ def test_a_supervisor_that_lives_holds_its_lock(state_dir):
         assert system.embedded(state_dir, endpoint(1)).ok
         assert system.embedded(state_dir, None).found == "is being started or stopped"
     assert system.embedded(state_dir, endpoint(1)).ok is False
+
+
+def test_a_lock_that_cannot_be_looked_at_says_nothing(state_dir):
+    (state_dir / "lock").mkdir()
+    for found in (endpoint(1), None):
+        finding = system.embedded(state_dir, found)
+        assert (finding.ok, finding.remedy) == (None, None)
+        assert str(state_dir / "lock") in finding.found
+
+
+def test_the_database_is_let_go_whatever_was_found(state_dir, site, monkeypatch):
+    """Also where it does not answer, and where nobody wants to hear the rest."""
+    closed = []
+    close = Database.close
+
+    def note(database: Database) -> None:
+        closed.append(database)
+        close(database)
+
+    monkeypatch.setattr(Database, "close", note)
+    away = "postgresql://me@127.0.0.1:1/none"
+    [finding] = database.checks(doctor.Site(Settings(), None, None, away))
+    assert (finding.ok, len(closed)) == (False, 1)
+    started = database.checks(doctor.Site(Settings(), None, None, site.url))
+    assert next(started).ok
+    started.close()
+    assert len(closed) == 2
 
 
 @pytest.mark.parametrize(("mode", "ok"), [(0o600, True), (0o400, True), (0o640, False), (0o604, False)])

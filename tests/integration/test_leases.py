@@ -48,11 +48,11 @@ def submit(store, name: str = "study", priority: int = 0) -> str:
         return studies.create(session, spec(name, priority)).study.id
 
 
-def start(session, lease, study_id: str, ordinal: int) -> None:
+def start(session, lease, study_id: str, ordinal: int, **more) -> bool:
     optuna_rows.create(session, study_id, "maximize")
     distributions = {"unlearning_rate": distribution_to_json(FloatDistribution(1e-7, 0.3, log=True))}
     chosen = {"unlearning_rate": 0.1}
-    attempts.start(session, lease, study_id, ordinal, 1, chosen, distributions=distributions)
+    return attempts.start(session, lease, study_id, ordinal, 1, chosen, distributions=distributions, **more)
 
 
 def claim(store, owner: str = "one", expiry: float = 30):

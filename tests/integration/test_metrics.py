@@ -25,6 +25,7 @@ GROUPS = {
     "free": (None, -1, None),
     "rests": (None, 60, None),
     "over": (None, None, None),
+    "turn": (None, None, 0),
 }
 
 
@@ -88,13 +89,13 @@ def sample(api: TestClient) -> dict[str, float]:
 def test_every_number_is_the_rows(api, rows):
     found = sample(api)
     assert found["mudman_database_up"] == 1
-    states = {"queued": 2, "running": 3, "completed": 1, "preparing": 0, "paused": 0, "failed": 0, "cancelled": 0}
+    states = {"queued": 2, "running": 4, "completed": 1, "preparing": 0, "paused": 0, "failed": 0, "cancelled": 0}
     assert {state: found[f"mudman_studies{{{state}}}"] for state in states} == states
     assert found["mudman_queue_length"] == 2
     assert found["mudman_queue_oldest_wait_seconds"] == pytest.approx(104, abs=30)
     groups = {"held": 2, "expired": 1, "unclaimed": 1, "resting": 1}
     assert {lease: found[f"mudman_groups{{{lease}}}"] for lease in groups} == groups
-    assert found["mudman_groups_without_share"] == 1
+    assert found["mudman_groups_without_share"] == 2
     assert found["mudman_lease_least_remaining_seconds"] == pytest.approx(-40, abs=30)
     assert found["mudman_trials_live"] == 2
     assert (found["mudman_trials_total{valid}"], found["mudman_trial_seconds_total{valid}"]) == (7, 70)
@@ -122,7 +123,7 @@ def test_the_price_does_not_grow_with_trials(database, rows):
         from sqlalchemy import event
 
         event.listen(session, "do_orm_execute", note)
-        gauges.read(session)
+        gauges.read(session, within=10)
         event.remove(session, "do_orm_execute", note)
         plans = ["\n".join(session.scalars(text(f"explain {statement}"))) for statement in executed]
     touching = [plan for plan in plans if " on trial" in plan or "ix_trial" in plan or "pk_trial" in plan]
@@ -150,6 +151,24 @@ def test_requests_are_measured_by_route(api):
     found = sample(api)
     assert found["mudman_http_request_duration_seconds_count{GET,/studies/{study_id},404}"] == 2
     assert found["mudman_http_request_duration_seconds_count{GET,none,404}"] == 1
+
+
+def test_a_dispatcher_lives_as_long_as_readiness_says(database, rows):
+    """One that is seen every 30 s is alive for 150 s."""
+    with database.begin() as session:
+        assert [gauges.read(session, within=within).dispatchers for within in (1, 10, 9999)] == [0, 1, 2]
+    app = create_app(Settings(database_url=database.url, dispatcher_poll=9999))
+    with TestClient(app) as client:
+        assert sample(client)["mudman_dispatchers"] == 2
+        assert client.get("/readyz").json()["checks"]["dispatcher"] == "ok"
+
+
+def test_of_methods_that_nobody_knows_there_is_no_end(api):
+    for number in range(3):
+        api.request(f"MADEUP{number}", "/healthz")
+    found = {name: value for name, value in sample(api).items() if name.endswith("count{other,/healthz,405}")}
+    assert found == {"mudman_http_request_duration_seconds_count{other,/healthz,405}": 3}
+    assert not [name for name in sample(api) if "MADEUP" in name]
 
 
 def test_without_a_database_it_says_so_and_goes_on():

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from test_kill import gone
 
 from service.store.states import Action
@@ -50,6 +51,7 @@ def test_frozen_stuck_and_slow_trials(site):
     assert len({row.worker["pid"] for row in rows[:3]}) == 1, "it obeyed between two passes: its process stays warm"
 
 
+@pytest.mark.long
 def test_a_frozen_trial_of_a_cancelled_study_keeps_no_place(site):
     study_id = site.submit(name="frozen", trials=1, seconds=60.0)
     site.dispatch()

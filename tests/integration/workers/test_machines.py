@@ -83,6 +83,7 @@ def join(cable: Cable, ray_head: Cluster) -> Callable[[], subprocess.Popen]:
     )
 
 
+@pytest.mark.long
 def test_a_machine_that_was_cut_off_and_comes_back(site, cable, join):
     """Trials that outlast the start of a second actor: shorter ones would stay on the first."""
     far = join()
@@ -113,6 +114,7 @@ def machines(site, study_id: str) -> set[str]:
     return {row.worker["node"] for row in site.trials(study_id) if row.outcome is None and row.worker}
 
 
+@pytest.mark.long
 def test_a_driver_with_another_token_is_refused(cable, ray_head):
     code = f"import ray; ray.init('{ray_head.address}', log_to_driver=False); print(ray.nodes())"
     wrong = {**os.environ, **ray_head.environment, "RAY_AUTH_TOKEN": "0" * 64}

@@ -79,6 +79,7 @@ def test_the_head_dies_and_another_takes_its_place(site, ray_head):
     assert lost and {row.result["fault"]["type"] for row in lost} <= {"RunnerDied", "NodeDied", "WorkerDied"}
 
 
+@pytest.mark.long
 def test_a_node_on_which_everything_fails_is_left_alone(site, ray_head):
     study_id = site.submit(name="study", trials=12, seconds=120.0, max_concurrent=2)
     broken = ray_head.node("--num-cpus", "1")

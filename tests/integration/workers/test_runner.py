@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import optuna
 import psutil
+import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -50,6 +51,7 @@ def test_studies_run_to_their_ends(site):
     assert {trial.state for trial in optuna_trials(site, cancelled)} == {TrialState.FAIL}
 
 
+@pytest.mark.long
 def test_fractions_share_cards_and_a_trial_may_have_several(site):
     """Four trials at half a card run at once on two cards; one without cards sees none; at two cards each they follow
     one another and see both.

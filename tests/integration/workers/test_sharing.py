@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from mudman.specs import parse
 from service.store import studies
 from service.store.states import Action
@@ -44,6 +46,7 @@ def test_two_owners_who_could_each_use_everything_get_half_of_it(site, make_spec
     assert max(with_process) <= 3, "processes are reused while shares stay as they are"
 
 
+@pytest.mark.long
 def test_a_more_urgent_study_gets_every_place_as_soon_as_trials_end(site, make_spec):
     patient = submit(site, make_spec, "ann", "patient", trials=500, seconds=0.4, max_concurrent=2)
     site.dispatch()
@@ -62,6 +65,7 @@ def test_a_more_urgent_study_gets_every_place_as_soon_as_trials_end(site, make_s
     assert begun == []
 
 
+@pytest.mark.long
 def test_quotas_hold_at_every_moment_and_a_card_is_parted(site, make_spec):
     site.environment["MUDMAN_OWNER_QUOTAS"] = json.dumps({"ann": {"trials": 1}})
     small = {"cpus": 0.5, "max_concurrent": 4}

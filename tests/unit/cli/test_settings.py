@@ -56,6 +56,17 @@ def test_an_empty_variable_is_none_given(monkeypatch: pytest.MonkeyPatch):
         ("MUDMAN_PORT", "70000", "65535"),
         ("MUDMAN_LEASE_EXPIRY", "6", "at least twice"),
         ("MUDMAN_LEASE_RENEWAL", "0", "greater than 0"),
+        ("MUDMAN_LEASE_EXPIRY", "inf", "finite"),
+        ("MUDMAN_LEASE_RENEWAL", "nan", "finite"),
+        ("MUDMAN_DISPATCHER_POLL", "inf", "finite"),
+        (
+            "MUDMAN_RESOURCE_GRACE",
+            "inf",
+            "resource_grace (from environment MUDMAN_RESOURCE_GRACE): input should",
+        ),
+        ("MUDMAN_LOG_DAYS", "36501", "less than or equal to 36500"),
+        ("MUDMAN_EVENT_DAYS", "10000000000", "less than or equal to 36500"),
+        ("MUDMAN_IDEMPOTENCY_DAYS", "36501", "less than or equal to 36500"),
     ],
 )
 def test_a_wrong_value_names_its_origin(name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch):
@@ -119,6 +130,11 @@ def test_owners_have_weights_and_quotas_as_tables_of_the_file_or_json_of_the_env
         ("MUDMAN_OWNER_WEIGHTS", '{"ann": 0}', "owner_weights.ann (from environment MUDMAN_OWNER_WEIGHTS)"),
         ("MUDMAN_OWNER_QUOTAS", '{"ann": {"cards": 1}}', "owner_quotas.ann.cards"),
         ("MUDMAN_OWNER_QUOTAS", '{"ann": {"gpus": -1}}', "greater than or equal to 0"),
+        ("MUDMAN_OWNER_WEIGHTS", '{"ann": Infinity}', "owner_weights.ann"),
+        ("MUDMAN_OWNER_WEIGHTS", '{"ann": NaN}', "finite number"),
+        ("MUDMAN_OWNER_QUOTAS", '{"ann": {"gpus": Infinity}}', "leave it out where there is no limit"),
+        ("MUDMAN_OWNER_QUOTAS", '{"ann": {"cpus": NaN}}', "leave it out where there is no limit"),
+        ("MUDMAN_OWNER_QUOTAS", '{"ann": {"trials": Infinity}}', "leave it out where there is no limit"),
         ("MUDMAN_OWNER_QUOTAS", "ann=3", "MUDMAN_OWNER_QUOTAS is not valid JSON"),
     ],
 )

@@ -36,7 +36,7 @@ def said() -> dict[str, list[dict[str, str]]]:
     """Every sample of a scrape of a system in which everything occurs: labels by name."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    metrics = Metrics(Database("postgresql://nobody@127.0.0.1:1/none"))
+    metrics = Metrics(Database("postgresql://nobody@127.0.0.1:1/none"), dispatcher_lives=10)
     metrics.observe("GET", "/studies", 500, 0.1, ValueError())
     read = Gauges(
         studies=dict.fromkeys(State, 1),

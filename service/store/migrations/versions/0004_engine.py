@@ -173,7 +173,10 @@ def downgrade() -> None:
     for table in ("owner_usage", "node", "enqueued_trial", "deleted_usage", "outcome_count"):
         op.drop_table(table, schema=SCHEMA)
     op.drop_column("study_group", "waiting", schema=SCHEMA)
-    op.execute(f"update {SCHEMA}.trial set outcome = 'error' where outcome = 'pruned'")
+    op.execute(
+        f"update {SCHEMA}.trial set outcome = 'error', result = jsonb_set(result, '{{outcome}}', '\"error\"') "
+        "where outcome = 'pruned'"
+    )
     _counts_once(COUNTING)
     for index in ("ix_trial_open", "ix_trial_outcome", "ix_trial_best", "ix_trial_log"):
         op.drop_index(index, "trial", schema=SCHEMA)
