@@ -95,6 +95,15 @@ class Client:
     def trial(self, study_id: str, ordinal: int) -> Document:
         return self._ask("GET", f"/studies/{_part(study_id)}/trials/{ordinal}", repeat=True)
 
+    def events(self, study_id: str, *, after: int = 0) -> Iterator[Document]:
+        """What happened to the study, the newest last; ``after``: only what follows the event of this number."""
+        place: int | None = after
+        while place is not None:
+            asked = {"after": place, "limit": 1000}
+            page = self._ask("GET", f"/studies/{_part(study_id)}/events", params=asked, repeat=True)
+            yield from page["items"]
+            place = page["next"]
+
     def pause(self, study_id: str) -> Document:
         return self._ask("POST", f"/studies/{_part(study_id)}/pause")
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from service.store import usage
 from service.store.cluster import Running
+from service.store.cluster_tables import Dispatcher, Node, OwnerUsage
 from service.store.states import State
-from service.store.tables import Dispatcher, Group, Node, OwnerUsage, Study
+from service.store.tables import Group, Study
 from service.views import View
 
 
@@ -191,57 +192,3 @@ def _held(ran: Iterable[Running]) -> Held:
         held.gpus += one.resources.gpus
         held.trials += 1
     return held
-
-
-EXAMPLE = {
-    "nodes": [
-        {
-            "id": "7d1c5b0f2a",
-            "host": "gpu-node-1",
-            "address": "10.0.0.7",
-            "alive": True,
-            "cpus": 16.0,
-            "gpus": 1.0,
-            "used": {"cpus": 1.0, "gpus": 0.5, "trials": 1},
-            "quarantine": None,
-            "seen_at": "2026-11-21T09:00:35Z",
-        }
-    ],
-    "running": [
-        {
-            "study": "st_Jb2kSxq0V9tLw3aZ",
-            "name": "quickstart-8",
-            "owner": "ann",
-            "ordinal": 3,
-            "attempt": 1,
-            "host": "gpu-node-1",
-            "node": "7d1c5b0f2a",
-            "device": "cuda:0",
-            "since": "2026-11-21T09:00:30Z",
-        }
-    ],
-    "waiting": [
-        {
-            "position": 1,
-            "study": "st_w0V9tLw3aZJb2kSx",
-            "name": "wide",
-            "owner": "bob",
-            "priority": 0,
-            "state": "queued",
-            "max_live": 0,
-            "reason": "the quota of bob (0 trials at once) is used up",
-            "since": "2026-11-21T08:59:00Z",
-        }
-    ],
-    "waiting_total": 1,
-    "owners": [
-        {
-            "owner": "ann",
-            "used": {"cpus": 1.0, "gpus": 0.5, "trials": 1},
-            "recent": 0.21,
-            "weight": 1.0,
-            "quota": {"cpus": None, "gpus": None, "trials": None},
-        }
-    ],
-    "dispatchers": [{"id": "control-1-4711-9f3a2c", "host": "control-1", "seen_at": "2026-11-21T09:00:36Z"}],
-}

@@ -99,6 +99,18 @@ STUDY_PAGE = {
     ],
     "next": None,
 }
+EVENT_PAGE = {
+    "items": [
+        {
+            "sequence": 1,
+            "at": "2026-11-21T09:00:00Z",
+            "kind": "created",
+            "data": {"name": "quickstart", "owner": "ann"},
+        },
+        {"sequence": 2, "at": "2026-11-21T09:00:01Z", "kind": "claimed", "data": {"owner": "dispatcher-1", "epoch": 1}},
+    ],
+    "next": None,
+}
 
 _TRIAL = {
     "ordinal": 3,

@@ -39,6 +39,10 @@ class UnsupportedBody(MudmanError):
     """The request body is of a media type, or in an encoding, that is not read here."""
 
 
+class NotAcceptable(MudmanError):
+    """The client takes only answers that are not given here."""
+
+
 class UnknownTrial(MudmanError):
     """The study has started no trial of this number."""
 
@@ -122,6 +126,7 @@ KINDS: dict[type[MudmanError], Kind] = {
     UnknownPreset: Kind(404, "unknown-preset", "There is no such preset"),
     UnknownComparison: Kind(404, "unknown-comparison", "There is no such comparison"),
     UnknownVariant: Kind(404, "unknown-variant", "The comparison has no such variant"),
+    NotAcceptable: Kind(406, "not-acceptable", "The answer is of no kind that the client takes"),
     NameTaken: Kind(409, "name-taken", "The name is taken by another spec"),
     RefusedTransition: Kind(409, "refused-transition", "The study's state does not allow this"),
     NothingToRetry: Kind(409, "nothing-to-retry", "There is nothing to retry"),
@@ -135,8 +140,8 @@ KINDS: dict[type[MudmanError], Kind] = {
     UnsupportedBody: Kind(415, "unsupported-body", "The request body is of a kind that is not read here"),
     DatabaseUnavailable: Kind(503, "database-unavailable", "The database is not available"),
 }
-_INVALID_REQUEST = Kind(422, "invalid-request", "The request has wrong parameters")
-_INTERNAL = Kind(500, "internal", "The server made a mistake")
+INVALID_REQUEST = Kind(422, "invalid-request", "The request has wrong parameters")
+INTERNAL = Kind(500, "internal", "The server made a mistake")
 
 
 def respond(
@@ -208,7 +213,7 @@ def _typed(request: Request, error: MudmanError) -> Response:
 def _parameters(request: Request, error: RequestValidationError) -> Response:
     faults = [_parameter_fault(request, detail) for detail in error.errors()]
     names = ", ".join(fault.path for fault in faults)
-    return respond(request, _INVALID_REQUEST, f"Wrong: {names}.", faults)
+    return respond(request, INVALID_REQUEST, f"Wrong: {names}.", faults)
 
 
 class _ParameterFault(FieldFault):
@@ -278,31 +283,4 @@ def _unexpected(request: Request, error: Exception) -> Response:
     detail = "An unexpected error. The server's log says more; nothing was stored."
     # This answer is given outside of every middleware.
     headers = {REQUEST_ID: request.state.request_id}
-    return respond(request, _INTERNAL, detail, headers=headers)
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Declares, for OpenAPI, which problems a route answers beside 500."""
-    return {status: _declared(status) for status in (*statuses, 500)}
-
-
-def _declared(status: int) -> dict[str, Any]:
-    named = {error.__name__: kind for error, kind in KINDS.items()}
-    named |= {"InvalidRequest": _INVALID_REQUEST, "Internal": _INTERNAL}
-    kinds = {name: kind for name, kind in named.items() if kind.status == status}
-    examples = {
-        name: {
-            "summary": kind.title,
-            "value": {
-                "type": f"urn:mudman:problem:{kind.slug}",
-                "title": kind.title,
-                "status": status,
-                "detail": "What happened this time, and the remedy.",
-                "instance": "/studies",
-                "errors": [],
-            },
-        }
-        for name, kind in kinds.items()
-    }
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
-    return {"description": "; or: ".join(kind.title for kind in kinds.values()), "content": content}
+    return respond(request, INTERNAL, detail, headers=headers)

@@ -1,7 +1,6 @@
 """What a runner knows of one study: pure bookkeeping over attempts, without database, Ray or clock."""
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from mudman.results import Outcome
@@ -49,10 +48,9 @@ class Book:
     counted: int = 0
     wasted: int = 0
     """Ordinals that ended for good without counting, since the study was queued last."""
-    again: deque[Attempt] = field(default_factory=deque)
-    """To be started: next attempts of ordinals that were asked already."""
     open: dict[int, Attempt] = field(default_factory=dict)
     losses: dict[int, int] = field(default_factory=dict)
+    _again: dict[int, Attempt] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study_id: str, spec: StudySpec, history: Iterable[Record]) -> "Book":
@@ -67,9 +65,14 @@ class Book:
                 book.retry(attempt)
         return book
 
+    @property
+    def again(self) -> Collection[Attempt]:
+        """To be started, in this order: next attempts of ordinals that were asked already."""
+        return self._again.values()
+
     def start(self, attempt: Attempt) -> None:
         self.open[attempt.ordinal] = attempt
-        self._strike(attempt.ordinal)
+        self._again.pop(attempt.ordinal, None)
 
     def end(self, attempt: Attempt, outcome: Outcome, *, earlier: bool = False) -> bool:
         """Book the end of an attempt; whether its ordinal has ended with it for good.
@@ -83,7 +86,7 @@ class Book:
         if outcome is Outcome.LOST:
             self.losses[attempt.ordinal] = self.losses.get(attempt.ordinal, 0) + 1
         if outcome.runs_again and self.losses.get(attempt.ordinal, 0) < ATTEMPTS:
-            self.again.append(attempt.again())
+            self._again[attempt.ordinal] = attempt.again()
             return False
         self.wasted += not earlier
         return True
@@ -91,13 +94,8 @@ class Book:
     def retry(self, attempt: Attempt) -> None:
         """Somebody asked for another attempt at what had ended for good; how often it was lost is forgiven."""
         self.losses.pop(attempt.ordinal, None)
-        self._strike(attempt.ordinal)
-        self.again.append(attempt.again())
-
-    def _strike(self, ordinal: int) -> None:
-        """Off the list of what is to be started again: a later attempt stands for it."""
-        if any(waiting.ordinal == ordinal for waiting in self.again):
-            self.again = deque(waiting for waiting in self.again if waiting.ordinal != ordinal)
+        self._again.pop(attempt.ordinal, None)  # what waited for the ordinal gives way, and its turn with it
+        self._again[attempt.ordinal] = attempt.again()
 
     def may_ask(self) -> bool:
         """Whether a new ordinal is needed: each one that is open may still count."""

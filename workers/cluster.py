@@ -2,11 +2,13 @@
 
 import logging
 import os
+import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address, parse_address
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from mudman.faults import SpecError
@@ -18,8 +20,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds to wait for a Ray that does not answer: embedded, it starts beside the dispatcher."""
-
-
+KNOCK = 2.0
+"""Seconds that a machine has to answer at the head's port."""
 HEAD_GONE = 20
 """Seconds without the head after which Ray ends its driver's process: a head that died comes back without memory, so
 there is nothing to wait for but a short cut of the network."""
@@ -64,23 +66,33 @@ def misfit(resources: ResourcesSpec) -> SpecError | None:
 def attached(address: str, desk: Desk | None = None) -> Iterator[None]:
     """This process as a driver of the cluster. Token and its mode come from Ray's own environment variables.
 
-    It is waited for until the desk is halted, if there is one. Raises ``RayUnavailable``.
+    It is waited for until the desk is halted, if there is one, for ``PATIENCE`` seconds at most. Raises
+    ``RayUnavailable``.
     """
     retrying = Retrying(
-        retry=retry_if_exception_type(ConnectionError),
+        retry=retry_if_exception_type(RayUnavailable),
         stop=stop_after_delay(PATIENCE) | (lambda state: desk is not None and desk.halted),
-        wait=wait_exponential(0.5, max=5),
+        wait=wait_exponential(0.5, max=2),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
     )
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(HEAD_GONE))
-    try:
-        retrying(ray.init, address=address, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        raise RayUnavailable(
-            f"No Ray cluster answers at {address!r}: {error}. Remedy: start one, or set MUDMAN_RAY_ADDRESS."
-        ) from None
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # one try: here it is tried again
+    retrying(_attach, address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _attach(address: str) -> None:
+    """Raises ``RayUnavailable``."""
+    try:
+        # Where nobody listens Ray itself would try for most of a minute, deaf to whoever asks this process to end.
+        if found := canonicalize_bootstrap_address(address):
+            socket.create_connection(parse_address(found), KNOCK).close()
+        ray.init(address=address, logging_level=logging.WARNING)
+    except (OSError, RuntimeError) as error:  # Ray's own words for a cluster that is away: either
+        raise RayUnavailable(
+            f"No Ray cluster answers at {address!r}: {error}. Remedy: start one, or set MUDMAN_RAY_ADDRESS."
+        ) from None

@@ -50,12 +50,13 @@ class Desk:
 
     def hear(self, trial_id: str, word: Word) -> bool:
         """What an actor says; answers whether its trial is to end here."""
+        result = TrialResult.model_validate(word.result) if word.result is not None else None
         with self._changed:
             attempt = self._live.get(trial_id)
             if attempt is None:
                 return True  # withdrawn; or finished, for Tune repeats a trial's last result
-            if word.result is not None:
-                self._end(trial_id, TrialResult.model_validate(word.result))
+            if result is not None:
+                self._end(trial_id, result)
                 self._changed.wait_for(lambda: self._ready or not (self._ended or self._settling), HANDOVER)
                 return True
             self._words[attempt] = word
@@ -74,8 +75,10 @@ class Desk:
         but not where a new one did not come lately: there is no place for it.
         """
         with self._changed:
-            starting = [self._taken[name] for name, attempt in self._live.items() if attempt not in self._begun]
             now = time.monotonic()
+            # Of a copy: a signal's handler on this very thread may end trials meanwhile, for the lock lets it in.
+            live = list(self._live.items())
+            starting = [self._taken.get(name, now) for name, attempt in live if attempt not in self._begun]
             if self._halted or not starting or now < self._no_place_before:
                 return False
             if now - min(starting) > START:
@@ -127,7 +130,10 @@ class Desk:
 
     def offer(self, attempt: Attempt) -> None:
         with self._changed:
-            self._ready.append(attempt)
+            if self._halted:
+                self._ended.append((attempt, TrialResult(outcome=Outcome.CANCELLED)))
+            else:
+                self._ready.append(attempt)
             self._changed.notify_all()
 
     @property

@@ -57,6 +57,8 @@ class Dispatcher:
     environment: dict[str, str]
     """Of the runners: names the file that holds the database URL, never the URL."""
     runners: list[tuple[Claim, subprocess.Popen]] = field(default_factory=list)
+    asked: dict[int, float] = field(default_factory=dict)
+    """Process ids of runners that were asked to make room, with when (monotonic seconds)."""
     watcher: Watcher | None = None
     swept: float = -math.inf
     """When old logs, events and keys were dropped last (monotonic seconds)."""
@@ -81,8 +83,11 @@ class Dispatcher:
             leases.seen(session, self.id, platform.node(), os.getpid())
         for claim, process in list(self.runners):
             if process.poll() is not None:
-                self._ended(claim, process.returncode)
+                self._ended(claim, 0 if self.asked.pop(process.pid, None) else process.returncode)
                 self.runners.remove((claim, process))
+            elif time.monotonic() - self.asked.get(process.pid, math.inf) > PATIENCE:
+                log.warning("the runner of group %s does not end: killed", claim.group_id, extra=claim.log_fields)
+                process.kill()
         if self.watcher:
             self.watcher.keep()
         self._plan()
@@ -107,15 +112,19 @@ class Dispatcher:
 
     def _retire(self) -> None:
         """A runner keeps its process while its group waits, for it may have a place again soon; but not where another
-        group needs the process."""
+        group needs the process. They make room one at a time; one that does not even end when killed holds up none."""
+        now = time.monotonic()
+        if any(now - asked <= PATIENCE for asked in self.asked.values()):
+            return
         with self.database.begin() as session:
             if not leases.claimable(session):
                 return
             idle = leases.without_place(session, [claim.group_id for claim, _ in self.runners])
         for claim, process in self.runners:
-            if claim.group_id in idle:
+            if claim.group_id in idle and process.pid not in self.asked:
                 log.info("group %s waits: its runner makes room", claim.group_id, extra=claim.log_fields)
                 process.terminate()
+                self.asked[process.pid] = now
                 return
 
     def end_runners(self) -> None:

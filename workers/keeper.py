@@ -35,14 +35,17 @@ class LeaseKeeper(threading.Thread):
         self._given_back = threading.Event()
         self.lost = threading.Event()
         """The lease is another's, or is not renewed any more: the runner has to end."""
+        self.failure: Exception | None = None
+        """What broke the keeper itself."""
         self.max_live: int | None = None
 
     def run(self) -> None:
         try:
             while self._renewed():
                 self._wait()
-        except Exception:
+        except Exception as error:
             log.exception("the lease is not renewed any more")
+            self.failure = error
             self._fence("the lease will be lost")
 
     def _renewed(self) -> bool:
@@ -88,6 +91,6 @@ class LeaseKeeper(threading.Thread):
         self.lost.set()
         self._desk.halt()
         # Whatever the main thread hangs in (a Ray that is gone, a trial that does not obey), it ends.
-        timer = threading.Timer(LAST_WORDS, os._exit, (LEASE_LOST,))
+        timer = threading.Timer(LAST_WORDS, os._exit, (1 if self.failure else LEASE_LOST,))
         timer.daemon = True
         timer.start()

@@ -23,9 +23,9 @@ from service.store.states import Action, RefusedTransition, State
 from service.store.tables import Study
 from workers.book import Attempt
 from workers.desk import Desk
-from workers.problems import too_much_waste
+from workers.problems import sampler_failed, too_much_waste
 from workers.rounds import Rounds
-from workers.study import StudyInHand
+from workers.study import SamplerFailed, StudyInHand
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ class Ledger(threading.Thread):
                 studies.change_state(session, study.id, action, data=data, problem=problem)
         except (RefusedTransition, UnknownStudy) as refusal:
             log.info("%s", refusal)  # somebody was faster: cancelled, for example
-        log.info("study %s: %s", study.id, action, extra={"study_id": study.id})
+        else:
+            log.info("study %s: %s", study.id, action, extra={"study_id": study.id})
         self._dismiss(study.id)
 
     def _dismiss(self, study_id: str) -> None:
@@ -177,13 +178,16 @@ class Ledger(threading.Thread):
         A place is free again only after its result was told: with one place the next suggestion always knows every
         result before it.
         """
-        while self._free_places() > 0 and self._desk.waiting < AHEAD:
+        while self._free_places() > 0 and self._desk.waiting < AHEAD and not self._desk.halted:
             able = {study_id for study_id, study in self._active.items() if study.startable}
             if not able:
                 break
             study = self._active[self._rounds.next(self._active, able)]
             try:
                 self._desk.offer(study.next())
+            except SamplerFailed as failure:  # that study's alone
+                problem = sampler_failed(failure.fault)
+                self._conclude(study, Action.FAIL, {"reason": problem["detail"]}, problem)
             except NoPlace as refusal:  # the share has just become smaller
                 log.info("%s", refusal)
                 break

@@ -17,7 +17,7 @@ from mudman.results import Outcome, TrialResult
 from mudman.specs import ResourcesSpec
 from workers import causes
 from workers.actor import ORDER, PATIENCE
-from workers.desk import Desk
+from workers.desk import START, Desk
 from workers.forgetful import Forgetful
 from workers.orders import Order, Word
 from workers.places import Places
@@ -42,9 +42,11 @@ class Overseer(Forgetful, tune.Callback):
         """Where each trial runs, as it said itself."""
         self._ordered: dict[str, float] = {}
         """Trials that were told to end, and when."""
-        self._kept: set[str] = set()
-        """Trials that have handed in their results, and whose processes wait for another one to start."""
+        self._kept: dict[str, float] = {}
+        """Trials that have handed in their results, and since when their processes wait for another one to start."""
         self._looked = 0.0
+        self.sated = False
+        """Whether the group runs as much as its share. Tune asks twice before a step and must hear the same."""
 
     def hear(self, trial_id: str, word: Word) -> bool:
         """What an actor says; answers whether its trial ends here."""
@@ -55,14 +57,19 @@ class Overseer(Forgetful, tune.Callback):
             if word.result:
                 self._places.told(node, attempt, TrialResult.model_validate(word.result))
         # One that was withdrawn ends when it obeys, or with its process: no other trial is then begun beside it.
-        if word.result and self._desk.place_is_coming:
-            self._kept.add(trial_id)
+        if word.result and self._desk.place_is_coming and self._may_wait(trial_id, time.monotonic()):
             return False
         return word.result is not None
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """At once, not at the next look: the run may end before."""
         self._see_off(trial)
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.look_at_share()
+
+    def look_at_share(self) -> None:
+        self.sated = self._desk.sated
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         now = time.monotonic()
@@ -79,7 +86,7 @@ class Overseer(Forgetful, tune.Callback):
         for trial_id, fault in self._watch.overdue(now).items():
             self._watch.end(trial_id)
             self._lose(trial_id, TrialResult(outcome=Outcome.LOST, fault=fault), self._nodes.get(trial_id))
-        self._places.look(now, self._trials.values())
+        self._places.look(self._trials.values())
 
     def _see_off(self, trial: Trial) -> None:
         """Tune is done with the trial. Without a result its process is gone."""
@@ -89,7 +96,7 @@ class Overseer(Forgetful, tune.Callback):
             self._lose(trial.trial_id, causes.result_of(error), node or causes.node_of(error))
         self._watch.end(trial.trial_id)
         self._ordered.pop(trial.trial_id, None)
-        self._kept.discard(trial.trial_id)
+        self._kept.pop(trial.trial_id, None)
         self._trials.pop(trial.trial_id, None)
 
     def _watch_over(self, trial: Trial, now: float) -> None:
@@ -97,7 +104,7 @@ class Overseer(Forgetful, tune.Callback):
         trial_id, actor = trial.trial_id, trial.temporary_state.ray_actor
         if attempt := self._desk.holds(trial_id):
             self._watch.begin(trial_id, self._limits[attempt.study_id], now)
-        elif trial_id in self._kept:
+        elif trial_id in self._kept and self._may_wait(trial_id, now):
             return
         elif trial_id not in self._ordered:
             self._ordered[trial_id] = now
@@ -107,6 +114,9 @@ class Overseer(Forgetful, tune.Callback):
             log.error("a trial did not stop within %g s: its process is killed", PATIENCE, extra=named)
             self._ordered[trial_id] = now
             ray.kill(actor)
+
+    def _may_wait(self, trial_id: str, now: float) -> bool:
+        return now - self._kept.setdefault(trial_id, now) < START
 
     def _lose(self, trial_id: str, result: TrialResult, node: str | None) -> None:
         if attempt := self._desk.lose(trial_id, result):

@@ -1,11 +1,11 @@
-"""Which nodes trials are sent to: not to those in quarantine, as long as there is another one for them.
+"""Which nodes trials are sent to: not to those in quarantine, nor where their study fails, if there is another one.
 
 Every new trial carries the nodes that it keeps away from, so that Tune goes on as it is; an actor is reused by trials
 that keep away from the same ones.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from ray import tune
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 AVOID = "avoid"
 """Key of the configuration that Tune hands over: ids of nodes that the trial is not sent to."""
-LOOK = 5.0
-"""Seconds between two looks at the cluster's nodes, while one of them is to be left alone."""
 
 
 class Places:
@@ -32,10 +30,6 @@ class Places:
     def __init__(self, desk: Desk, resources: ResourcesSpec):
         self._desk, self._resources = desk, resources
         self._breaker = Breaker()
-        self._quarantined: frozenset[str] = frozenset()
-        self._looked = 0.0
-        self.avoid: frozenset[str] = frozenset()
-        """Nodes that new trials are not sent to."""
         self.cornered = False
         """All that is left waits for a place on nodes that have none: to be taken back and begun anew."""
 
@@ -43,21 +37,33 @@ class Places:
         """An attempt has ended on the node. ``None``: it never said where it was."""
         if node is None:
             return
-        self._breaker.told(node, attempt, result.outcome, result.fault.type if result.fault else "")
+        words = result.fault.type if result.fault else ""
+        self._breaker.told(node, attempt.study_id, attempt, result.outcome, words)
         if self._breaker.suspects:
-            possible = cluster.fitting(self._resources) - self._desk.quarantined
-            for blamed, reason in self._breaker.blame(possible).items():
+            for blamed, reason in self._breaker.blame(self._possible()).items():
                 log.error("node %s is left alone: %s", blamed, reason)
                 self._desk.blame(blamed, reason)
 
-    def look(self, now: float, trials: Iterable[Trial]) -> None:
-        """``trials``: those of Tune's that have not ended."""
+    def avoid(self, study_id: str) -> frozenset[str]:
+        """Nodes that a new trial of the study is not sent to."""
         quarantined = self._desk.quarantined
-        if quarantined != self._quarantined or (quarantined and now - self._looked > LOOK):
-            self._quarantined, self._looked = quarantined, now
-            self.avoid = quarantined if cluster.fitting(self._resources) - quarantined else frozenset()
+        if not (quarantined or self._breaker.suspects):
+            return frozenset()
+        possible = self._possible()
+        return (quarantined if possible else frozenset()) | self._breaker.shunned(study_id, possible)
+
+    def look(self, trials: Collection[Trial]) -> None:
+        """``trials``: those of Tune's that have not ended."""
         idle = not any(trial.temporary_state.ray_actor for trial in trials)
-        self.cornered = idle and any(set(trial.config[AVOID]) - self.avoid for trial in trials)
+        self.cornered = idle and any(self._has_become_freer(trial) for trial in trials)
+
+    def _possible(self) -> frozenset[str]:
+        return cluster.fitting(self._resources) - self._desk.quarantined
+
+    def _has_become_freer(self, trial: Trial) -> bool:
+        """Whether a trial that begins now may go where this one may not."""
+        avoided, attempt = set(trial.config[AVOID]), self._desk.holds(trial.trial_id)
+        return bool(avoided) and (attempt is None or bool(avoided - self.avoid(attempt.study_id)))
 
 
 def request(resources: ResourcesSpec, config: dict[str, Any]) -> tune.PlacementGroupFactory:

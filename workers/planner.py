@@ -34,12 +34,13 @@ def plan(session: Session, settings: Settings, runners_each: int) -> bool:
     session.execute(text(f"set local lock_timeout = '{PATIENCE}'"))
     found = demand.demands(session, lock=True)
     known = nodes.known(session)
-    alive = _alive(session, known)
+    alive = _capacities(session, [node for node, there in known if there])
+    away = _capacities(session, [node for node, there in known if not there])
     owners = _owners(session, settings, found, alive)
     works = [_work(one) for one in found]
     if alive:
         dispatchers = len(leases.dispatchers(session, settings.dispatcher_lives))
-        planned = shares.plan(alive, works, owners, runners_each * max(1, dispatchers))
+        planned = shares.plan(alive, works, owners, runners_each * max(1, dispatchers), away)
     elif known:
         planned = {one.group.id: _kept(one) for one in found}
     else:
@@ -48,13 +49,9 @@ def plan(session: Session, settings: Settings, runners_each: int) -> bool:
     return True
 
 
-def _alive(session: Session, known: Sequence[tuple[nodes.Node, bool]]) -> list[Node]:
+def _capacities(session: Session, found: Sequence[nodes.Node]) -> list[Node]:
     quarantined = nodes.quarantined(session)
-    return [
-        Node(node.id, node.cpus, node.gpus, usable=node.id not in quarantined)
-        for node, alive in known
-        if alive and node.cpus > 0
-    ]
+    return [Node(node.id, node.cpus, node.gpus, usable=node.id not in quarantined) for node in found if node.cpus > 0]
 
 
 def _owners(session: Session, settings: Settings, found: Sequence[Demand], alive: Sequence[Node]) -> dict[str, Owner]:
@@ -88,6 +85,7 @@ def _work(one: Demand) -> Work:
         priority=one.group.priority,
         live=one.open,
         pause=_pause(one) if one.pause > 0 else None,
+        unready=one.unready,
     )
 
 

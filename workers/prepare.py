@@ -5,6 +5,7 @@ attack on the untouched model, where they agree in it.
 """
 
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from mudman.faults import SpecError
@@ -13,10 +14,13 @@ from mudman.results import Fault, TrialResult
 from mudman.specs import StudySpec
 
 
-def prepare_studies(spec_jsons: list[str]) -> list[dict[str, Any]]:
-    """For each study one of ``{"preparation": …}``, ``{"spec_error": …}`` and ``{"fault": …}``."""
+def prepare_studies(spec_jsons: list[str]) -> Iterator[dict[str, Any]]:
+    """First ``{}``: there was a place for it, and it has begun. Then for each study one of ``{"preparation": …}``,
+    ``{"spec_error": …}`` and ``{"fault": …}``."""
+    yield {}
     baselines: dict[str, TrialResult] = {}
-    return [_prepare_one(spec_json, baselines) for spec_json in spec_jsons]
+    for spec_json in spec_jsons:
+        yield _prepare_one(spec_json, baselines)
 
 
 def _prepare_one(spec_json: str, baselines: dict[str, TrialResult]) -> dict[str, Any]:

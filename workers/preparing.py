@@ -1,6 +1,7 @@
 """The runner's side of preparing: from ``queued`` to ``running``, or to ``failed`` with the reason."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,9 +17,11 @@ from service.store import leases, nodes, studies
 from service.store.database import Database, DatabaseUnavailable
 from service.store.events import UnknownStudy
 from service.store.leases import Lease
+from service.store.settings import Settings
 from service.store.states import Action, RefusedTransition, State
 from service.store.tables import Study
 from workers import cluster, problems
+from workers.capacity import Node, Resources
 from workers.desk import Desk
 from workers.prepare import prepare_studies
 from workers.study import StudyInHand
@@ -33,24 +36,25 @@ POLL = 0.5
 
 
 def prepare(
-    database: Database, lease: Lease, desk: Desk, unfinished: list[StudyInHand], grace: float
+    database: Database, lease: Lease, desk: Desk, unfinished: list[StudyInHand], settings: Settings
 ) -> list[StudyInHand]:
     """Bring the studies of a group to ``running``, all in one task; answers those that are.
 
     The others ended instead, each for a reason of its own, or the runner is to end. A study that was prepared before it
-    was queued again keeps what was pinned and measured then. ``grace``: seconds to wait for a node that is large
-    enough. Raises ``ray.exceptions.RayError`` if the worker died of a group's only study: the next runner tries again.
+    was queued again keeps what was pinned and measured then. Raises ``ray.exceptions.RayError`` if the worker died of a
+    group's only study: the next runner tries again.
     """
     begun = [study for study in unfinished if study.state is not State.RUNNING and _begin(database, lease, study)]
     running = [study for study in unfinished if study.state is State.RUNNING]
     if begun:
-        misfit = _await_room(database, desk, begun, grace)
+        misfit = _await_room(database, desk, begun, settings.resource_grace)
         if misfit:
             answers = {study: {"spec_error": misfit} for study in begun}
         else:
             answers = {study: _KEPT for study in begun if study.prepared}
             unprepared = [study for study in begun if not study.prepared]
-            answers |= _answers(unprepared, lambda studies: _ask_ray(database, desk, studies)) if unprepared else {}
+            limit = settings.preparation_seconds
+            answers |= _answers(unprepared, lambda studies: _ask_ray(database, desk, studies, limit))
         running += [study for study, answer in answers.items() if _conclude(database, lease, study, answer)]
     return running
 
@@ -71,15 +75,29 @@ def _begin(database: Database, lease: Lease, study: StudyInHand) -> bool:
 
 
 def _await_room(database: Database, desk: Desk, group: list[StudyInHand], grace: float) -> SpecError | None:
-    """Why no node can hold a trial, if that is so even after ``grace`` seconds: clusters start, and grow."""
+    """Why no node can hold a trial, if that is so even after ``grace`` seconds: clusters start, and grow. One that is
+    remembered is waited for as long as it is."""
     deadline = time.monotonic() + grace
-    while misfit := cluster.misfit(group[0].spec.resources):
-        if time.monotonic() >= deadline:
+    resources = group[0].spec.resources
+    while misfit := cluster.misfit(resources):
+        if time.monotonic() >= deadline and not _may_return(database, resources):
             return misfit
         if not _wanted(database, desk, group):
             break
         time.sleep(POLL)
     return None
+
+
+def _may_return(database: Database, resources: ResourcesSpec) -> bool:
+    """Whether a node that is away could hold a trial. Without the database nobody knows."""
+    trial = Resources(resources.cpus, resources.gpus)
+    try:
+        with database.begin() as session:
+            known = nodes.known(session)
+    except DatabaseUnavailable as error:
+        log.warning("%s", error)
+        return True
+    return any(Node(node.id, node.cpus, node.gpus).could_hold(trial) for node, _ in known)
 
 
 def _wanted(database: Database, desk: Desk, group: list[StudyInHand]) -> bool:
@@ -96,40 +114,68 @@ def _wanted(database: Database, desk: Desk, group: list[StudyInHand]) -> bool:
 
 def _answers(group: list[Of], ask: Callable[[list[Of]], list[dict[str, Any]]]) -> dict[Of, dict[str, Any]]:
     """By study; a study is missing where it was cancelled, or the runner is to end. If the worker died, each study is
-    asked for alone, so that one that kills it (memory, a driver) ends no other."""
+    asked for alone, so that one that kills it (memory, a driver) ends no other; after one that took too long the rest
+    are asked for again."""
+    answers: dict[Of, dict[str, Any]] = {}
+    left = group
     try:
-        return dict(zip(group, ask(group), strict=False))
+        while left:
+            given = ask(left)
+            answers |= zip(left, given, strict=False)
+            left = left[len(given) :]
+            if not given or "late" not in given[-1]:
+                break
+        return answers
     except RayError as error:
         if len(group) == 1:
             raise
         log.warning("the studies of the group are prepared one by one: %s", error)
-    answers = {}
-    for study in group:
+    for study in left:
         try:
-            answers |= dict(zip([study], ask([study]), strict=False))
+            answers |= zip([study], ask([study]), strict=False)
         except RayError as error:
             answers[study] = {"fault": Fault(type=type(error).__name__, message=str(error))}
     return answers
 
 
-def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand]) -> list[dict[str, Any]]:
-    """One answer per study; none if all were cancelled, or the runner is to end, before they came."""
+def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand], limit: float) -> list[dict[str, Any]]:
+    """One answer per study, in their order; fewer if all were cancelled, or the runner is to end, before they came,
+    or where one took longer than ``limit`` seconds: that is the last answer then."""
     resources = group[0].spec.resources
     # One call per process, so that it gives the GPU's memory back (Ray's default, which ``options`` forgets).
     task = ray.remote(max_calls=1)(prepare_studies).options(
         num_cpus=resources.cpus,
         num_gpus=resources.gpus,
+        num_returns="streaming",
         max_retries=0,
         name=f"prepare {group[0].id}",
         label_selector=cluster.away_from(_to_avoid(database, resources)),
     )
-    reference = task.remote([study.spec.model_dump_json() for study in group])
-    while _wanted(database, desk, group):
-        done, _ = ray.wait([reference], timeout=POLL)
-        if done:
-            return ray.get(reference)
-    ray.cancel(reference, force=True)
-    return []
+    stream = task.remote([study.spec.model_dump_json() for study in group])
+
+    def hear() -> dict[str, Any] | None:
+        done, _ = ray.wait([stream], timeout=POLL)
+        return ray.get(next(stream)) if done else None
+
+    answers = _listen(hear, lambda: _wanted(database, desk, group), len(group), limit)
+    if len(answers) < len(group) or "late" in answers[-1]:
+        ray.cancel(stream, force=True)
+    return answers
+
+
+def _listen(
+    hear: Callable[[], dict[str, Any] | None], wanted: Callable[[], bool], count: int, limit: float
+) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = []
+    deadline = math.inf  # until there is a place for it
+    while len(said) <= count and wanted():
+        if (word := hear()) is not None:
+            said.append(word)
+            deadline = time.monotonic() + limit
+        elif time.monotonic() >= deadline:
+            said.append({"late": limit})
+            break
+    return said[1:]
 
 
 def _to_avoid(database: Database, resources: ResourcesSpec) -> frozenset[str]:
@@ -142,9 +188,7 @@ def _to_avoid(database: Database, resources: ResourcesSpec) -> frozenset[str]:
 def _conclude(database: Database, lease: Lease, study: StudyInHand, answer: dict[str, Any]) -> bool:
     """Whether the study runs now."""
     if "preparation" not in answer:
-        problem = problems.unfit_spec(answer["spec_error"]) if "spec_error" in answer else None
-        problem = problem or problems.preparation_failed(answer["fault"])
-        _change(database, lease, study.id, Action.FAIL, problem=problem)
+        _change(database, lease, study.id, Action.FAIL, problem=_problem(answer))
         return False
     preparation = answer["preparation"]
     if not _change(database, lease, study.id, Action.RUN, preparation=preparation):
@@ -152,6 +196,14 @@ def _conclude(database: Database, lease: Lease, study: StudyInHand, answer: dict
     if preparation is not None:
         study.pin(preparation)
     return True
+
+
+def _problem(answer: dict[str, Any]) -> dict[str, Any]:
+    if "spec_error" in answer:
+        return problems.unfit_spec(answer["spec_error"])
+    if "late" in answer:
+        return problems.preparation_late(answer["late"])
+    return problems.preparation_failed(answer["fault"])
 
 
 def _change(

@@ -11,6 +11,8 @@ RUN_AGAIN = (
     "keeps the trials that count"
 )
 
+RETRY = "give those trials another attempt (`mudman retry`)"
+
 
 def unfit_spec(error: SpecError) -> dict[str, Any]:
     """The spec does not fit the data or the model, as was seen when the study was prepared."""
@@ -27,12 +29,30 @@ def preparation_failed(fault: Fault) -> dict[str, Any]:
     return _problem("preparation-failed", "The study could not be prepared", detail, traceback=fault.traceback)
 
 
+def preparation_late(limit: float) -> dict[str, Any]:
+    """A download or a driver hangs, or the limit is too short."""
+    detail = (
+        f"the preparation took longer than preparation_seconds ({limit:g} s) allows. Remedy: see in the log of its Ray "
+        f"task what it waits for, or set MUDMAN_PREPARATION_SECONDS higher; then {RUN_AGAIN}."
+    )
+    return _problem("preparation-late", "The study could not be prepared in time", detail)
+
+
+def sampler_failed(fault: Fault) -> dict[str, Any]:
+    """The sampler broke on the trials that the study has."""
+    detail = (
+        f"the sampler found no hyper-parameters for the next trial: {fault.type}: {fault.message}. Remedy: submit the "
+        f"study with another sampler; or mend the cause, then {RUN_AGAIN}."
+    )
+    return _problem("sampler-failed", "The sampler failed", detail, traceback=fault.traceback)
+
+
 def too_much_waste(spec: StudySpec, wasted: int) -> dict[str, Any]:
     """Too many trials ended without counting."""
     detail = (
         f"{wasted} trials ended in an error, out of memory or lost for good, and none of them counts toward the budget "
         f"of {spec.budget.trials}. Remedy: read their outcome and fault under /trials, mend the cause, "
-        f"then {RUN_AGAIN}."
+        f"then {RETRY}; or {RUN_AGAIN}."
     )
     return _problem("too-many-failed-trials", "Too many trials failed", detail)
 

@@ -8,6 +8,8 @@ failure; the dispatcher tries again, and after five failures in a row the studie
 import argparse
 import logging
 import signal
+import threading
+from collections.abc import Callable
 
 from sqlalchemy import select
 
@@ -50,13 +52,19 @@ def main(argv: list[str]) -> int:
     except LeaseLost as error:
         log.error("%s", error)
         return LEASE_LOST
-    except Exception as error:
-        log.exception("the runner failed")
-        _say_why(database, lease, error)
-        if keeper.lost.is_set():
-            return LEASE_LOST
-        return NO_RAY if isinstance(error, RayUnavailable) else 1
+    except Exception as error:  # noqa: BLE001 - logged and stored there
+        return _failed(database, lease, keeper, error)
     return LEASE_LOST if keeper.lost.is_set() else 0
+
+
+def _failed(database: Database, lease: Lease, keeper: LeaseKeeper, error: Exception) -> int:
+    """Exit status. Whatever else went wrong after the keeper broke, that was the cause."""
+    error = keeper.failure or error
+    log.error("the runner failed", exc_info=error)
+    _say_why(database, lease, error)
+    if keeper.lost.is_set() and keeper.failure is None:
+        return LEASE_LOST
+    return NO_RAY if isinstance(error, RayUnavailable) else 1
 
 
 def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keeper: LeaseKeeper) -> None:
@@ -65,7 +73,13 @@ def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keepe
     studies = [StudyInHand(database, lease, study_id) for study_id in study_ids]
     unfinished = [study for study in studies if not study.state.finished]
     if not (all(study.state is State.PAUSED for study in unfinished) or desk.halted):
-        _drive(settings, database, lease, desk, keeper, unfinished)
+        try:
+            _drive(settings, database, lease, desk, keeper, unfinished)
+        except RayUnavailable:
+            if not desk.halted:  # asked to end while it waited for Ray: no failure
+                raise
+    if keeper.failure:
+        raise keeper.failure  # the dispatcher gives the lease back, and counts
     keeper.give_back()
     log.info("group %s: given back", lease.group_id)
 
@@ -89,33 +103,38 @@ def _drive(
         _obey_signals(desk)  # once more: Ray has put a handler of its own in their place
         paused = [study for study in unfinished if study.state is State.PAUSED]
         others = [study for study in unfinished if study not in paused]
-        running = preparing.prepare(database, lease, desk, others, settings.resource_grace)
+        running = preparing.prepare(database, lease, desk, others, settings)
         if not running:
             return
         hands = {study.id: study for study in [*running, *paused]}
         ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live)
         ledger.start()
         try:
-            # Tune ends while the group has no place, and may before the database agrees that all is done.
-            while not desk.halted:
-                if not desk.wait_for_place(WAIT):
-                    continue
-                tuning.run(lease.group_id, desk, {study.id: study.book for study in hands.values()}, resources)
-                desk.clear()
+            books = {study.id: study.book for study in hands.values()}
+            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, resources))
         finally:
             desk.halt()
             ledger.finish(timeout=LAST_WORDS / 2)
 
 
+def _again_and_again(desk: Desk, run: Callable[[], None]) -> None:
+    """Tune ends while the group has no place, and may before the database agrees that all is done."""
+    while not desk.halted:
+        if desk.wait_for_place(WAIT) and not desk.halted:
+            run()
+            desk.clear()
+
+
 def _obey_signals(desk: Desk) -> None:
     """Ending on request is no failure: trials are stopped and recorded, and the lease is given back."""
 
-    def end(number: int, frame: object) -> None:
+    def end(number: int) -> None:
         log.info("ended by %s: trials are stopped", signal.Signals(number).name)
         desk.halt()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        # In another thread: this one may be at the desk, in the middle of taking a trial's result.
+        signal.signal(number, lambda number, _: threading.Thread(target=end, args=(number,)).start())
 
 
 def _say_why(database: Database, lease: Lease, error: Exception) -> None:

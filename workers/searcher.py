@@ -3,6 +3,7 @@
 from typing import Any
 
 from ray.tune import Stopper
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
@@ -32,7 +33,7 @@ class DeskSearcher(Forgetful, Searcher):
         """Tune never asks again after FINISHED, so it is said only when nothing more can come."""
         attempt = self._desk.take(trial_id, PATIENCE)
         if attempt is not None:
-            return {ORDER: self._order(attempt), AVOID: sorted(self._places.avoid)}
+            return {ORDER: self._order(attempt), AVOID: sorted(self._places.avoid(attempt.study_id))}
         return Searcher.FINISHED if self._desk.halted else None
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
@@ -67,12 +68,16 @@ class DeskGenerator(Forgetful, SearchGenerator):
     nothing at all, Tune's run ends.
     """
 
-    def __init__(self, desk: Desk, searcher: DeskSearcher):
+    def __init__(self, searcher: DeskSearcher, overseer: Overseer):
         super().__init__(searcher)
-        self._desk = desk
+        self._overseer = overseer
+
+    def next_trial(self) -> Trial | None:
+        self._overseer.look_at_share()  # Tune asks again and again within one step while there is none
+        return super().next_trial()
 
     def is_finished(self) -> bool:
-        return self._desk.sated or super().is_finished()
+        return self._overseer.sated or super().is_finished()
 
 
 class DeskStopper(Forgetful, Stopper):
@@ -82,7 +87,8 @@ class DeskStopper(Forgetful, Stopper):
         self._desk, self._overseer, self._places = desk, overseer, places
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return self._overseer.hear(trial_id, Word.model_validate_json(result[WORD]))
+        # Taken out: Tune keeps the last result of every trial until its run ends.
+        return self._overseer.hear(trial_id, Word.model_validate_json(result.pop(WORD)))
 
     def stop_all(self) -> bool:
         return self._desk.halted or self._places.cornered

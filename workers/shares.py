@@ -61,6 +61,8 @@ class Work:
     """Trials that run now, or were sent to run."""
     pause: str | None = None
     """Why it may not run now whatever is free."""
+    unready: bool = False
+    """A study of it has not been prepared yet: its runner is to see whether the cluster can hold its trials at all."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,14 @@ class _Line:
 
 
 def plan(
-    nodes: Sequence[Node], groups: Iterable[Work], owners: Mapping[str, Owner], runners: float = math.inf
+    nodes: Sequence[Node],
+    groups: Iterable[Work],
+    owners: Mapping[str, Owner],
+    runners: float = math.inf,
+    away: Sequence[Node] = (),
 ) -> dict[str, Share]:
-    """A share for each group. ``runners``: groups that can have a process of their own at once."""
+    """A share for each group. ``runners``: groups that can have a process of their own at once. ``away``: nodes that
+    may come back."""
     lines = sorted((_Line(work) for work in groups), key=lambda line: line.work.id)
     packing = Packing(node for node in nodes if node.usable)
     live: dict[str, int] = {}
@@ -127,7 +134,7 @@ def plan(
         runners -= _share_out(level, packing, accounts, runners)
     _keep_quotas(lines, accounts)
     holders = _holders(lines)
-    return {line.work.id: _share(line, nodes, holders) for line in lines}
+    return {line.work.id: _share(line, nodes, away, holders) for line in lines}
 
 
 def undecided(groups: Iterable[Work], reason: str) -> dict[str, Share]:
@@ -200,14 +207,17 @@ def _holders(lines: list[_Line]) -> str:
     return ", ".join(told)
 
 
-def _share(line: _Line, nodes: Sequence[Node], holders: str) -> Share:
+def _share(line: _Line, nodes: Sequence[Node], away: Sequence[Node], holders: str) -> Share:
     if line.obstacle is None:
         return Share(line.given)
     if line.obstacle != "full":
         reason = line.obstacle
     elif not any(node.could_hold(line.work.resources) for node in nodes):
-        # The runner fails the study, once it has waited for such a node.
-        return Share(None, f"no node is large enough for a trial with {amount(line.work.resources)}")
+        returns = any(node.could_hold(line.work.resources) for node in away)
+        # A study that was never prepared fails, once its runner has waited for such a node.
+        max_live = None if line.work.unready and not returns else 0
+        trial = f"large enough for a trial with {amount(line.work.resources)}"
+        return Share(max_live, f"every node that is {trial} is away" if returns else f"no node is {trial}")
     elif not any(node.usable and node.could_hold(line.work.resources) for node in nodes):
         reason = f"every node that is large enough for a trial with {amount(line.work.resources)} is in quarantine"
     else:

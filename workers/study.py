@@ -5,11 +5,13 @@ repeated, so that a step that a lost connection cut off is simply done again.
 """
 
 import logging
+import traceback
 from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import distribution_to_json
 
+from mudman.faults import MudmanError
 from mudman.results import Fault, Outcome, TrialResult
 from mudman.specs import StudySpec
 from service.store import attempts, enqueued, optuna_rows, studies
@@ -28,6 +30,17 @@ RUNNER_DIED = Fault(
     message="the process that drove the study died or lost its lease while this trial ran; nothing was wrong with the "
     "trial. It runs again, three times in all. Remedy: see the study's events for why",
 )
+
+
+class SamplerFailed(MudmanError):
+    """The study's sampler broke; ``fault`` says how."""
+
+    def __init__(self, fault: Fault):
+        super().__init__(f"{fault.type}: {fault.message}")
+        self.fault = fault
+
+    def __reduce__(self):
+        return SamplerFailed, (self.fault,)
 
 
 class StudyInHand:
@@ -57,7 +70,8 @@ class StudyInHand:
         self.spec = self.book.spec = _pinned(self.spec, preparation)
 
     def next(self) -> Attempt | None:
-        """Start the next attempt in both tables, and in the book; None if there is none to start."""
+        """Start the next attempt in both tables, and in the book; None if there is none to start. May raise
+        ``SamplerFailed``."""
         if self._unborn is None and (chosen := self._choose()):
             self._unborn = replace(chosen, cuts=self._curves.cuts(chosen.ordinal))
         attempt = self._unborn
@@ -95,23 +109,28 @@ class StudyInHand:
 
     def _choose(self) -> Attempt | None:
         if self.book.again:
-            return self.book.again[0]
+            return next(iter(self.book.again))
         if not self.book.may_ask():
             return None
         with self._database.begin() as session:
             chosen = enqueued.first(session, self.id)
-        suggestion = self._mirror.ask(chosen.hyperparameters if chosen else None)
+        try:
+            suggestion = self._mirror.ask(chosen.hyperparameters if chosen else None)
+        except Exception as error:  # whatever a sampler's arithmetic may end in
+            fault = Fault(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+            raise SamplerFailed(fault) from error
         sequence = chosen.sequence if chosen else None
         return Attempt(
             self.id, suggestion.ordinal, 1, suggestion.hyperparameters, opened=suggestion.open, enqueued=sequence
         )
 
-    def _settle_left_behind(self, keys: list[tuple[int, int]]) -> None:
-        """An attempt without an end is lost; in a study that was ended or paused, it was over anyway."""
+    def _settle_left_behind(self, keys: list[tuple[int, int, bool]]) -> None:
+        """An attempt without an end is lost; but not where no worker had begun it, nor in a study that was ended or
+        paused, where it was over anyway."""
         over = self.state.finished or self.state is State.PAUSED
-        outcome = Outcome.CANCELLED if over else Outcome.LOST
-        fault = None if over else RUNNER_DIED
-        for ordinal, number in keys:
+        for ordinal, number, begun in keys:
+            outcome = Outcome.LOST if begun and not over else Outcome.CANCELLED
+            fault = RUNNER_DIED if outcome is Outcome.LOST else None
             log.warning("%s: left behind, recorded as %s", Attempt(self.id, ordinal, number, {}), outcome)
             self._record(ordinal, number, TrialResult(outcome=outcome, fault=fault))
 

@@ -12,6 +12,7 @@ os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output draws a box on standard output whatever the verbosity
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths stay relative to the data root
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the runner's own ends the runner, not this run alone
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a trial is asked for when there is a place for it, not long before
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nobody restores Tune's own state
     "TUNE_FORCE_TRIAL_CLEANUP_S": "12",  # an actor that does not end when Tune has asked it to is killed
@@ -60,7 +61,7 @@ def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesS
         tune.Tuner(
             tune.with_resources(TrialActor, functools.partial(places.request, resources)),
             tune_config=tune.TuneConfig(
-                search_alg=DeskGenerator(desk, DeskSearcher(desk, books, where)),
+                search_alg=DeskGenerator(DeskSearcher(desk, books, where), overseer),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial_{trial.trial_id}",

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mudman.faults import MudmanError
-from service.cli import acting, cluster, comparing, doctor, here, keeping, remote
+from service.cli import acting, cluster, comparing, doctor, happening, here, keeping, remote
 
 EPILOG = "Exit codes: 0 done, 1 it failed or nothing answers, 2 wrong usage or bad input, 130 interrupted."
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 here.register(app)
 remote.register(app)
+happening.register(app)
 acting.register(app)
 comparing.register(app)
 cluster.register(app)

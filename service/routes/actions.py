@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from service import action_examples as examples
 from service.action_views import EnqueuedView, enqueued_view
 from service.bodies import Enqueue, Extension, OptionalBody, RequestBody, Retry, canonical, parse_action
-from service.problems import problems
+from service.declared_problems import problems
 from service.routes import Key, Store
 from service.routes.studies import view_of
 from service.store import actions, enqueued, studies

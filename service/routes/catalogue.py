@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from mudman import catalogue
-from service.problems import problems
+from service.declared_problems import problems
 from service.views import View
 
 router = APIRouter(tags=["catalogue"])

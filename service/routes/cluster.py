@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter
 
+from service import cluster_examples
 from service import cluster_views as views
 from service.cluster_views import ClusterView
-from service.problems import problems
+from service.declared_problems import problems
 from service.routes import Configuration, Store
 from service.store import cluster, leases, nodes
 
@@ -15,7 +16,7 @@ router = APIRouter(tags=["cluster"])
     "/cluster",
     response_model=ClusterView,
     summary="The cluster",
-    responses={200: {"content": {"application/json": {"example": views.EXAMPLE}}}, **problems(503)},
+    responses={200: {"content": {"application/json": {"example": cluster_examples.CLUSTER}}}, **problems(503)},
 )
 def show(store: Store, settings: Configuration):
     """Nodes with what is used of them, every trial that runs, what waits and for what, and each owner's standing."""

@@ -12,7 +12,8 @@ from service.bodies import RequestBody, parse_comparison_submission
 from service.comparison_table import TableView, table
 from service.comparison_views import ComparisonPage, ComparisonView, comparison_summary, comparison_view
 from service.cost import comparison_dry_run
-from service.problems import UnknownVariant, problems
+from service.declared_problems import problems
+from service.problems import UnknownVariant
 from service.routes import Configuration, Key, Store, Text
 from service.routes.studies import read_labels
 from service.store import comparisons, pages, standing

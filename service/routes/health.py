@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from service import examples
-from service.problems import problems
+from service.declared_problems import problems
 from service.routes import Configuration, Store
 from service.store import leases
 from service.store.database import DatabaseUnavailable

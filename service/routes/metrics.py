@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from service.problems import problems
+from service.declared_problems import problems
 
 router = APIRouter(tags=["health"])
 

@@ -11,7 +11,8 @@ from mudman.specs import parse
 from mudman.specs.comparison import is_comparison
 from service import examples
 from service.cost import Cost, cost_of
-from service.problems import UnknownPreset, problems
+from service.declared_problems import problems
+from service.problems import UnknownPreset
 from service.views import View
 
 router = APIRouter(prefix="/presets", tags=["presets"])

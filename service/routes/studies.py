@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service import examples
 from service.bodies import RequestBody, parse_submission
 from service.cost import DryRun, cost_of
-from service.problems import problems
+from service.declared_problems import problems
 from service.routes import Configuration, Key, Store, Text
 from service.store import pages, standing, studies
 from service.store.states import State

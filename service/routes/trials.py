@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from mudman.results import Outcome
 from service import examples
-from service.problems import NoValidTrial, UnknownTrial, problems
+from service.declared_problems import problems
+from service.problems import NoValidTrial, UnknownTrial
 from service.routes import Store
 from service.store import pages, standing, studies
 from service.store.states import State

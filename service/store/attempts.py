@@ -193,9 +193,11 @@ def curves(session: Session, study_id: str) -> dict[int, Curve]:
     return {ordinal: Curve.model_validate(curve) for ordinal, curve in session.execute(query)}
 
 
-def unfinished(session: Session, study_id: str) -> list[tuple[int, int]]:
-    """Ordinal and attempt of those without an end."""
-    query = select(Trial.ordinal, Trial.attempt).where(Trial.study_id == study_id, Trial.outcome.is_(None))
+def unfinished(session: Session, study_id: str) -> list[tuple[int, int, bool]]:
+    """Ordinal and attempt of those without an end, and whether a worker had begun."""
+    query = select(Trial.ordinal, Trial.attempt, Trial.worker.is_not(None)).where(
+        Trial.study_id == study_id, Trial.outcome.is_(None)
+    )
     return list(session.execute(query.order_by(Trial.ordinal, Trial.attempt)).tuples())
 
 

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from mudman.faults import MudmanError
+from service.store.cluster_tables import Dispatcher, Node
 from service.store.database import driver_url
 from service.store.migrate import alone, migrate, upgrade
-from service.store.tables import OPTUNA_SCHEMA, SCHEMA, Dispatcher, Group, Node, Study
+from service.store.tables import OPTUNA_SCHEMA, SCHEMA, Group, Study
 
 SCHEMAS = (OPTUNA_SCHEMA, SCHEMA)
 

@@ -7,8 +7,9 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from mudman.specs import ResourcesSpec
+from service.store.cluster_tables import OwnerUsage
 from service.store.states import LIVE, State
-from service.store.tables import Group, OwnerUsage, Study, Trial
+from service.store.tables import Group, Study, Trial
 
 MOST = 1000
 """Trials, and studies that wait, that are listed at most."""

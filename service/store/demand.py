@@ -31,6 +31,8 @@ class Demand:
     """Attempts that were started and have not ended."""
     running: int = 0
     """Those of them that have reached a node."""
+    unready: bool = False
+    """A study of it has not been prepared yet."""
     turns: list[datetime.datetime] = field(default_factory=list)
     """Of each study at work: when a trial of it reached a node last, a turn ago or longer; before, when it was queued.
 
@@ -81,6 +83,7 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
         demand.running += running
         if state in LIVE:
             demand.turns.append(turn)
+            demand.unready = demand.unready or state != State.RUNNING
         if state == State.RUNNING:
             demand.trials += min(resources.max_concurrent, max(budget - int(counts), 0))
     for demand in found.values():

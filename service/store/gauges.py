@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from mudman.specs import ResourcesSpec
 from service.store import nodes
+from service.store.cluster_tables import Dispatcher
 from service.store.states import LIVE, State
-from service.store.tables import DeletedUsage, Dispatcher, Group, OutcomeCount, Study, Trial
+from service.store.tables import DeletedUsage, Group, OutcomeCount, Study, Trial
 
 _SUMS = ("attempts", "seconds", "core_seconds", "gpu_seconds")
 

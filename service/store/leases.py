@@ -14,10 +14,9 @@ from sqlalchemy.orm import Session
 
 from mudman.faults import MudmanError
 from service.store import events
-from service.store.states import FINISHED, State
-from service.store.tables import SCHEMA, Dispatcher, Group, Study, Trial
-
-_LIVE = (State.QUEUED, State.PREPARING, State.RUNNING)
+from service.store.cluster_tables import Dispatcher
+from service.store.states import FINISHED, LIVE
+from service.store.tables import SCHEMA, Group, Study, Trial
 
 
 class NoPlace(MudmanError):
@@ -97,7 +96,7 @@ def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True
     session.flush()
     studies = session.execute(select(Study.id, Study.state).where(Study.group_id == group.id).order_by(Study.id)).all()
     for study_id, state in studies:
-        if state in _LIVE:
+        if state in LIVE:
             if expired:
                 events.append(session, study_id, "lease_lost", before)
             events.append(session, study_id, "claimed", {"owner": owner, "epoch": group.epoch})
@@ -108,7 +107,7 @@ def _has_work() -> ColumnElement[bool]:
     has_place = or_(Group.max_live.is_(None), Group.max_live > 0, Group.expires_at.is_not(None))
     return and_(
         or_(Group.not_before.is_(None), Group.not_before <= func.now()),
-        exists().where(Study.group_id == Group.id, or_(and_(has_place, Study.state.in_(_LIVE)), _left_behind())),
+        exists().where(Study.group_id == Group.id, or_(and_(has_place, Study.state.in_(LIVE)), _left_behind())),
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store.tables import Node
+from service.store.cluster_tables import Node
 
 SILENCE = 20.0
 """Seconds without news after which a node no longer counts as alive: its observer, or all of Ray, is gone."""

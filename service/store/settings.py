@@ -106,7 +106,10 @@ class Settings(BaseSettings):
     ray_address: str = "auto"
     """Address of the Ray head that runners attach to; ``auto``: the one on this machine."""
     resource_grace: FiniteFloat = Field(60.0, ge=0)
-    """Seconds that a study waits for a node that is large enough for its trials; then it fails."""
+    """Seconds that a study waits for a node that is large enough for its trials; then it fails, unless such a node was
+    there within a day."""
+    preparation_seconds: FiniteFloat = Field(3600.0, gt=0)
+    """Seconds that the preparation of one study may take, once it has begun; then the study fails."""
     owner_weights: dict[str, Annotated[FiniteFloat, Field(gt=0)]] = {}
     """Shares of the cluster that owners have beside each other, by name; 1 for those that are not named."""
     owner_quotas: dict[str, Quota] = {}

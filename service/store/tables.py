@@ -11,7 +11,6 @@ from sqlalchemy import (
     CheckConstraint,
     Computed,
     ForeignKey,
-    Identity,
     Index,
     MetaData,
     UniqueConstraint,
@@ -261,50 +260,3 @@ class IdempotencyKey(Table):
     study_id: Mapped[str | None] = mapped_column(ForeignKey(Study.id, ondelete="CASCADE"))
     comparison_id: Mapped[str | None] = mapped_column(ForeignKey(Comparison.id, ondelete="CASCADE"))
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
-
-
-class Node(Table):
-    """A node of the Ray cluster, as it was seen last."""
-
-    __tablename__ = "node"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    """Ray's node id."""
-    address: Mapped[str]
-    host: Mapped[str]
-    alive: Mapped[bool]
-    cpus: Mapped[float]
-    gpus: Mapped[float]
-    memory_bytes: Mapped[int] = mapped_column(BigInteger)
-    labels: Mapped[dict[str, Any]]
-    seen_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
-    quarantined_until: Mapped[datetime.datetime | None]
-    """Until then no trial is sent there: everything failed on it."""
-    quarantine_reason: Mapped[str | None]
-
-
-class OwnerUsage(Table):
-    """What an owner has used lately, for fair shares: seconds of its busiest resource, halved as time passes."""
-
-    __tablename__ = "owner_usage"
-
-    owner: Mapped[str] = mapped_column(primary_key=True)
-    used: Mapped[float]
-    at: Mapped[datetime.datetime]
-    """Moment that ``used`` holds for."""
-    weight: Mapped[float]
-    """As the dispatchers are set; and so is the quota."""
-    quota: Mapped[dict[str, Any]]
-    """``service.store.settings.Quota``."""
-
-
-class Dispatcher(Table):
-    """Who claims studies; readiness asks whether one was seen lately."""
-
-    __tablename__ = "dispatcher"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    host: Mapped[str]
-    pid: Mapped[int]
-    seen_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
-    sequence: Mapped[int] = mapped_column(BigInteger, Identity())

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store.tables import OwnerUsage
+from service.store.cluster_tables import OwnerUsage
 
 HALF_LIFE = 600.0
 """Seconds after which use counts half: long enough for owners to take turns with trials of minutes, and so short that

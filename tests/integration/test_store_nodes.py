@@ -21,7 +21,7 @@ def test_observers_who_see_different_nodes_do_not_block_each_other(new_database)
 
     def observe(view: list[Seen]) -> None:
         for _ in range(ROUNDS):
-            together.wait(30)
+            together.wait(10)
             with database.begin() as session:
                 nodes.observe(session, view)
 

@@ -6,7 +6,8 @@ from sqlalchemy import func, select, text, update
 
 from mudman.results import Decision, TrialResult
 from mudman.simulation import simulate
-from service.store import enqueued, leases, optuna_rows, studies
+from service.store import attempts, enqueued, leases, optuna_rows, studies
+from service.store.attempts import Report
 from service.store.database import optuna_url
 from service.store.states import Action
 from service.store.tables import Group, OutcomeCount, Study, Trial
@@ -41,6 +42,11 @@ class Case:
                 studies.change_state(session, study.id, Action.PREPARE)
                 studies.change_state(session, study.id, Action.RUN)
             return study.id
+
+    def next_begun(self):
+        """Another runner has taken over, and a worker has begun the next trial."""
+        study = self.take_over()
+        return begun(self.database, self.lease, study.next())
 
     def in_hand(self, study_id: str) -> StudyInHand:
         """Of the runner that took over last."""
@@ -86,6 +92,14 @@ class Case:
     def change_state(self, action: Action) -> None:
         with self.database.begin() as session:
             studies.change_state(session, self.id, action)
+
+
+def begun(database, lease, attempt):
+    """A worker has said its first word of the attempt."""
+    report = Report(attempt.study_id, attempt.ordinal, attempt.attempt, None, {"pid": 1})
+    with database.begin() as session:
+        attempts.progress(session, lease, [report])
+    return attempt
 
 
 def result_of(study: StudyInHand, attempt) -> TrialResult:

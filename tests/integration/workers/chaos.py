@@ -1,7 +1,7 @@
 """A seeded storm of faults over a running system, and what has to hold after it.
 
-``Storm(site, seed, faults)`` draws kinds, victims and pauses from one generator, so that a storm can be had again by
-its seed; what each fault hits depends on the moment, and is written down.
+``Storm(site, seed, faults)`` draws kinds, victims and lengths of all faults from one generator before the first one, so
+that a storm can be had again by its seed; what each fault hits depends on the moment, and is written down.
 """
 
 import os
@@ -9,14 +9,15 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import psutil
 from sqlalchemy import select, text
 
-from service.store import studies
+from service.store import actions, enqueued, studies
 from service.store.database import DatabaseUnavailable
+from service.store.refusals import NoRoom, NothingToRetry
 from service.store.states import Action, RefusedTransition
 from service.store.tables import OutcomeCount, Study
 
@@ -33,93 +34,135 @@ class Storm:
     faults: int
     pauses: tuple[float, float] = (0.2, 2.0)
     """Seconds between two faults, at least and at most."""
-    patience: float = 15.0
+    patience: float = 8.0
     """Seconds that a fault waits for something to hit."""
     said: list[str] = field(default_factory=list)
     _seen: dict[tuple[str, int, int], tuple] = field(default_factory=dict)
 
     def __post_init__(self):
-        self._random = random.Random(self.seed)
+        self.steered: set[str] = set()
+        """Studies that were given trials which their searches alone would not have had."""
         self._dispatchers = [self.site.dispatch(), self.site.dispatch()]
         self._frozen: list[tuple[float, psutil.Process]] = []
 
     # -------------------------------------------------------------------------------------------------- the faults
 
-    def kill_a_trial(self, study_id: str) -> None:
+    # ``length``: drawn for each fault, between 0 and 1.
+
+    def kill_a_trial(self, study_id: str, length: float) -> None:
         self._signal(self._found(self.site.worker_of, study_id), signal.SIGKILL)
 
-    def kill_a_runner(self, study_id: str) -> None:
+    def kill_a_runner(self, study_id: str, length: float) -> None:
         self._signal(self._found(self.site.runner_of, study_id), signal.SIGKILL)
 
-    def end_a_runner(self, study_id: str) -> None:
+    def end_a_runner(self, study_id: str, length: float) -> None:
         self._signal(self._found(self.site.runner_of, study_id), signal.SIGTERM)
 
-    def freeze_a_runner(self, study_id: str) -> None:
+    def freeze_a_runner(self, study_id: str, length: float) -> None:
         """For longer or shorter than its lease lasts: it comes back and may be a stranger."""
         pid = self._found(self.site.runner_of, study_id)
         if pid and self._signal(pid, signal.SIGSTOP):
-            self._frozen.append((time.monotonic() + self._random.uniform(0.5, 8), psutil.Process(pid)))
+            self._frozen.append((time.monotonic() + 0.5 + 7.5 * length, psutil.Process(pid)))
 
-    def kill_a_dispatcher(self, study_id: str) -> None:
+    def kill_a_dispatcher(self, study_id: str, length: float) -> None:
         self._replace_dispatcher(lambda process: process.kill())
 
-    def end_a_dispatcher(self, study_id: str) -> None:
+    def end_a_dispatcher(self, study_id: str, length: float) -> None:
         self._replace_dispatcher(lambda process: process.terminate())
 
-    def cut_off_the_database(self, study_id: str) -> None:
+    def cut_off_the_database(self, study_id: str, length: float) -> None:
         self.postgres.stop()
-        time.sleep(self._random.uniform(0.2, 3))
+        time.sleep(0.2 + 2.8 * length)
         self.postgres.start()
 
-    def pause_and_resume(self, study_id: str) -> None:
-        self._change(study_id, Action.PAUSE)
-        time.sleep(self._random.uniform(0, 1.5))
-        self._change(study_id, Action.RESUME)
+    def pause_and_resume(self, study_id: str, length: float) -> None:
+        self._do(studies.change_state, study_id, Action.PAUSE)
+        time.sleep(1.5 * length)
+        self._do(actions.resume, study_id)
 
-    def cancel_and_retry(self, study_id: str) -> None:
-        self._change(study_id, Action.CANCEL)
-        time.sleep(self._random.uniform(0, 1.5))
-        self._change(study_id, Action.REQUEUE)
+    def cancel_and_queue_again(self, study_id: str, length: float) -> None:
+        self._do(studies.change_state, study_id, Action.CANCEL)
+        time.sleep(1.5 * length)
+        self._queue_cancelled(study_id)
+
+    def retry(self, study_id: str, length: float) -> None:
+        """Cancelled, with another attempt for what had been lost for good."""
+        self._do(studies.change_state, study_id, Action.CANCEL)
+        time.sleep(1.5 * length)
+        if self._do(actions.retry, study_id):
+            self.steered.add(study_id)
+        self._queue_cancelled(study_id)
+
+    def enqueue(self, study_id: str, length: float) -> None:
+        """A trial with a retaining rate between the bounds of the search; the sampler fills in the rest."""
+        if self._do(enqueued.add, study_id, {(): {"retaining_rate": 1e-4 * 100**length}}):
+            self.steered.add(study_id)
 
     KINDS = (
         *(kill_a_trial, kill_a_trial, kill_a_runner, end_a_runner, freeze_a_runner, kill_a_dispatcher),
-        *(end_a_dispatcher, cut_off_the_database, pause_and_resume, cancel_and_retry),
+        *(end_a_dispatcher, cut_off_the_database, pause_and_resume, cancel_and_queue_again, retry, enqueue),
     )
+
+    def drawn(self, study_ids: Sequence[str]) -> list[tuple[Callable, str, float, float]]:
+        """What, whom, how long, and the pause after it (seconds), of every fault: by the seed and nothing else."""
+        chance = random.Random(self.seed)
+        return [
+            (chance.choice(self.KINDS), chance.choice(study_ids), chance.random(), chance.uniform(*self.pauses))
+            for _ in range(self.faults)
+        ]
 
     # --------------------------------------------------------------------------------------------------- the storm
 
     def rage(self, study_ids: list[str], within: float) -> None:
-        """All the faults, then calm until every study is complete. A study that ends early gets no rest: it is left."""
-        for number in range(self.faults):
+        """All the faults, then calm until every study is complete: nobody queues a failed one again."""
+        self.site.until("a trial runs", lambda: any(map(self.site.worker_of, study_ids)))
+        for number, (kind, study_id, length, pause) in enumerate(self.drawn(study_ids)):
             self._thaw()
-            kind, study_id = self._random.choice(self.KINDS), self._random.choice(study_ids)
             self.said.append(f"{number} {kind.__name__} {study_id}")
-            kind(self, study_id)
+            kind(self, study_id, length)
             self._remember(study_ids)
-            time.sleep(self._random.uniform(*self.pauses))
+            time.sleep(pause)
         for _, process in self._frozen:
             self._signal(process.pid, signal.SIGCONT)
         self._frozen.clear()
         for study_id in study_ids:
-            self._change(study_id, Action.RESUME)
-            self._change(study_id, Action.REQUEUE)
+            self._do(actions.resume, study_id)
+            self._queue_cancelled(study_id)
         self.site.until(
             f"calm after storm {self.seed}",
-            lambda: all(self.site.state(study_id) == "completed" for study_id in study_ids),
+            lambda: all(self._is_complete(study_id) for study_id in study_ids),
             within,
         )
         self._remember(study_ids)
+
+    def _is_complete(self, study_id: str) -> bool:
+        state = self.site.state(study_id)
+        assert state != "failed", [e.data for e in self.site.events(study_id) if e.kind == Action.FAIL]
+        return state == "completed"
 
     def _replace_dispatcher(self, end: Callable) -> None:
         end(self._dispatchers.pop(0))
         self._dispatchers.append(self.site.dispatch())
 
-    def _change(self, study_id: str, action: Action) -> None:
+    def _queue_cancelled(self, study_id: str) -> None:
+        """As if its spec was posted once more, unless it failed: that is what the storm is to find."""
+
+        def queue(session, study_id: str) -> None:
+            study = studies.get(session, study_id)
+            if study.state == "cancelled":
+                studies.run_again(session, study)
+
+        self._do(queue, study_id)
+
+    def _do(self, action: Callable, study_id: str, *arguments) -> bool:
+        """As the API does it. Whether it was done: the study may be in another state, or the database away."""
         try:
             with self.site.database.begin() as session:
-                studies.change_state(session, study_id, action)
-        except (RefusedTransition, DatabaseUnavailable) as refused:
+                action(session, study_id, *arguments)
+        except (RefusedTransition, NothingToRetry, NoRoom, DatabaseUnavailable) as refused:
             self.said.append(f"  {refused}")
+            return False
+        return True
 
     def _found(self, find: Callable[[str], int | None], study_id: str) -> int | None:
         """A victim; one that is just being started again is waited for a little."""
@@ -177,13 +220,16 @@ class Storm:
             assert len(counting) == 1 or (not counting and lost >= ATTEMPTS), f"ordinal {ordinal}"
             assert not counting or counting == attempts[-1:], f"ordinal {ordinal} went on after it had counted"
             counted += len(counting)
-        assert counted == budget
+        retried = sum(event.data["trials"] for event in self.site.events(study_id) if event.kind == Action.RETRY)
+        assert budget <= counted <= budget + retried, "only what was retried may count beyond the budget"
         remembered = {key for key in self._seen if key[0] == study_id}
         assert remembered <= {(study_id, row.ordinal, row.attempt) for row in rows}, "a finished trial is gone"
 
         outcomes = Counter(row.outcome for row in rows)
         events = self.site.events(study_id)
         assert [event.sequence for event in events] == list(range(1, len(events) + 1)), "events have gaps"
+        failed = [event.data["reason"] for event in events if event.kind == Action.FAIL]
+        assert not failed, f"it failed: {failed}"
         finished = Counter(event.data["outcome"] for event in events if event.kind == "trial_finished")
         assert finished == outcomes
         with self.site.database.begin() as session:

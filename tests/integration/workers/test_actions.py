@@ -7,9 +7,10 @@ from test_kill import assert_undisturbed, kinds
 
 from mudman.results import Fault, Outcome, TrialResult
 from service.store import actions, attempts, studies
+from service.store.cluster_tables import Dispatcher
 from service.store.leases import Lease
 from service.store.states import Action
-from service.store.tables import Dispatcher, Group
+from service.store.tables import Group
 
 STATES = tuple(str(action) for action in Action)
 

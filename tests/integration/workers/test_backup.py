@@ -10,8 +10,9 @@ from cases import result_of
 from sqlalchemy import func, select, text, update
 
 from service.store import backup, leases
+from service.store.cluster_tables import Dispatcher
 from service.store.database import Database
-from service.store.tables import Dispatcher, Group, Study, Trial
+from service.store.tables import Group, Study, Trial
 from workers.study import StudyInHand
 
 BUDGET = 12
@@ -30,7 +31,9 @@ def table(database: Database, study_id: str) -> list[tuple]:
     """What a search comes to: the trials that ended by themselves."""
     with database.begin() as session:
         query = select(Trial.ordinal, Trial.hyperparameters, Trial.outcome, Trial.value)
-        wanted = query.where(Trial.study_id == study_id, Trial.outcome != "lost").order_by(Trial.ordinal)
+        wanted = query.where(Trial.study_id == study_id, Trial.outcome.not_in(("lost", "cancelled"))).order_by(
+            Trial.ordinal
+        )
         return [(row.ordinal, tuple(sorted(row.hyperparameters.items())), *row[2:]) for row in session.execute(wanted)]
 
 

@@ -251,7 +251,9 @@ def test_two_dispatchers_share_the_queue_and_one_takes_over_within_five_seconds_
     )  # that of the dispatcher which is gone ended too
 
 
-OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); print(); signal.pause()"
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
+"""A process that does not end when it is asked to."""
+OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); print(flush=True); signal.pause()"
 """A process that ends well when it is asked to, as a runner does."""
 
 
@@ -277,3 +279,39 @@ def test_a_runner_that_waits_makes_room_where_another_group_needs_the_process(di
     with dispatcher.database.begin() as session:
         group = session.get_one(Group, session.get_one(Study, patient).group_id)
         assert (group.failures, group.expires_at, group.max_live) == (0, None, 0)
+
+
+def test_a_runner_that_does_not_make_room_is_killed_and_holds_up_nobody(dispatcher, make_spec, monkeypatch):
+    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 2)
+    monkeypatch.setattr(dispatcher_module, "PATIENCE", 0.3)
+    waiting = [submit(dispatcher, make_spec(name=name)) for name in ("deaf", "obedient")]
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in (DEAF, OBEDIENT)]
+    deaf, obedient = processes
+    try:
+        for process in processes:
+            process.stdout.readline()
+            dispatcher.runners.append((dispatcher._claim(), process))
+        submit(dispatcher, make_spec(name="urgent"))
+        with dispatcher.database.begin() as session:
+            held = Group.id.in_([claim.group_id for claim, _ in dispatcher.runners])
+            session.execute(update(Group).where(held).values(max_live=0))
+        monkeypatch.setattr(dispatcher, "_plan", lambda: None)  # shares stay as they are
+        dispatcher.turn()
+        assert [process.poll() for process in processes] == [None, None], "one is asked, and given time"
+        time.sleep(0.35)
+        dispatcher.turn()
+        assert deaf.wait(10) == -signal.SIGKILL
+        assert obedient.wait(10) == 0, "the next one is asked"
+        dispatcher.turn()
+        [(_, urgent)] = dispatcher.runners
+        urgent.kill()
+        urgent.wait()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    with dispatcher.database.begin() as session:
+        for study_id in waiting:
+            group = session.get_one(Group, session.get_one(Study, study_id).group_id)
+            assert (group.failures, group.expires_at, group.not_before) == (0, None, None), "asked to end: no failure"

@@ -4,7 +4,7 @@ the trials come out value for value as undisturbed. A real database; no Ray."""
 from collections import Counter
 from contextlib import contextmanager
 
-from cases import Case, result_of
+from cases import Case, begun, result_of
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_kill import COUNTS, undisturbed
@@ -43,7 +43,7 @@ DEATHS = st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=7)
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deaths=DEATHS)
-@example(deaths=[(4, False), (4, True), (5, False), (5, True)])
+@example(deaths=[(4, False), (4, True), (5, False), (5, True), (6, False), (6, True)])
 @example(deaths=[(1, False), (1, True), (2, False), (2, True), (3, False), (3, True)])
 def test_any_death_at_any_transaction(new_database, make_spec, deaths):
     spec = make_spec(trials=TRIALS, outcome="mixed", startup_trials=3)
@@ -65,6 +65,7 @@ def _play(case: Case, database) -> None:
     case.take_over_lease()
     study = StudyInHand(database, case.lease, case.id)
     while attempt := study.next():
+        begun(database, case.lease, attempt)
         study.settle(attempt, result_of(study, attempt))
     assert study.book.complete
 

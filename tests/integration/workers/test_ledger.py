@@ -4,6 +4,7 @@ import time
 
 import pytest
 from cases import Case, result_of
+from numpy.linalg import LinAlgError
 from sqlalchemy import select
 
 from mudman.results import Outcome, TrialResult
@@ -11,7 +12,7 @@ from service.store import actions, attempts, leases, studies
 from service.store.attempts import Report
 from service.store.leases import LeaseLost
 from service.store.states import Action
-from service.store.tables import Trial
+from service.store.tables import Study, Trial
 from workers.desk import Desk
 from workers.ledger import AHEAD, Ledger
 from workers.orders import Word
@@ -237,3 +238,38 @@ def test_a_ledger_that_lost_the_lease_ends_the_runner(case):
     with pytest.raises(LeaseLost):
         ledger.finish(10)
     assert desk.halted
+
+
+def test_a_sampler_that_breaks_fails_its_own_study_alone(case, make_spec):
+    one = case()
+    other = one.another(make_spec(name="other"))
+    hands = {one.id: one.take_over(), other: one.in_hand(other)}
+    hands[one.id]._mirror = SamplerThatBreaks()
+    desk = Desk()
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    ledger._turn()
+    assert {attempt.study_id for attempt in [desk.take("t1", 0)]} == {other}
+    assert not desk.halted
+    with one.database.begin() as session:
+        failed, goes_on = (session.get_one(Study, study_id) for study_id in (one.id, other))
+        assert (failed.state, goes_on.state) == ("failed", "running")
+        assert failed.problem["type"] == "urn:mudman:problem:sampler-failed"
+        assert "LinAlgError: not positive definite" in failed.problem["detail"]
+        assert "in ask" in failed.problem["traceback"]
+
+
+class SamplerThatBreaks:
+    def ask(self, fixed):
+        raise LinAlgError("not positive definite")
+
+
+def test_a_conclusion_that_was_refused_is_not_told(case, caplog):
+    caplog.set_level("INFO", logger="workers.ledger")
+    one = case(trials=1)
+    study = one.take_over()
+    ledger, _ = ledger_of(one, study)
+    ledger._turn()
+    one.change_state(Action.CANCEL)
+    ledger._conclude(study, Action.COMPLETE, {"trials": 1})
+    assert "completed" not in [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert one.state() == "cancelled"

@@ -81,7 +81,8 @@ def test_the_head_dies_and_another_takes_its_place(site, ray_head):
 
 @pytest.mark.long
 def test_a_node_on_which_everything_fails_is_left_alone(site, ray_head):
-    study_id = site.submit(name="study", trials=12, seconds=120.0, max_concurrent=2)
+    # Long enough for the broken node to be tried again and again; short enough to count on the other one.
+    study_id = site.submit(name="study", trials=12, seconds=15.0, max_concurrent=2)
     broken = ray_head.node("--num-cpus", "1")
     site.dispatch()
 
@@ -94,7 +95,7 @@ def test_a_node_on_which_everything_fails_is_left_alone(site, ray_head):
 
     site.until("the node is in quarantine", quarantined)
     [event] = [e for e in site.events(study_id) if e.kind == "node_quarantined"]
-    assert "5 lost (WorkerDied)" in event.data["reason"]
+    assert "lost (WorkerDied)" in event.data["reason"]
     lost = Counter(row.worker["node_id"] for row in site.trials(study_id) if row.outcome == "lost")
     assert lost[event.data["node"]] >= STREAK and len(lost) == 1
     site.change_state(study_id, Action.CANCEL)

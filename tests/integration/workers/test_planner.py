@@ -8,11 +8,12 @@ from sqlalchemy import func, select, text, update
 from mudman.results import Outcome, TrialResult
 from mudman.specs import parse
 from service.store import attempts, demand, leases, nodes, studies, usage
+from service.store.cluster_tables import Node, OwnerUsage
 from service.store.leases import Lease, NoPlace
 from service.store.nodes import Seen
 from service.store.settings import Settings
 from service.store.states import Action
-from service.store.tables import Group, Node, OwnerUsage, Study, Trial
+from service.store.tables import Group, Study, Trial
 from service.store.usage import HALF_LIFE, Standing
 from workers import planner
 
@@ -186,6 +187,21 @@ def test_a_node_in_quarantine_holds_nothing(store, submit):
         assert nodes.quarantined(session) == ["n"], "seen again, and still in quarantine"
         nodes.quarantine(session, "n", 0, "")
     assert plan(store)["ann"] == (1, None)
+
+
+def test_whose_nodes_are_away_waits_and_whose_never_were_is_left_to_a_runner(store, submit):
+    see(store, 4)
+    submit("ann", cpus=4)
+    submit("bob", cpus=4, running=False)
+    submit("cyd", cpus=5, running=False)
+    with store.begin() as session:
+        nodes.observe(session, [Seen("m", "10.0.0.2", "other", 2, 0, 2**30, {})])
+    away = (0, "every node that is large enough for a trial with 4 CPUs is away")
+    assert plan(store) == {
+        "ann": away,
+        "bob": away,
+        "cyd": (None, "no node is large enough for a trial with 5 CPUs"),
+    }
 
 
 def test_a_group_in_back_off_says_so_and_is_forgotten_when_it_has_ended(store, submit):

@@ -1,21 +1,31 @@
 """What a runner finds when it takes a study over, whatever line the one before died at. No Ray here."""
 
+import threading
+
 import pytest
+import ray
 from cases import result_of
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from mudman.results import Outcome, TrialResult
-from service.store import actions, leases, studies
+from service.store import actions, leases, nodes, studies
 from service.store.leases import LeaseLost
+from service.store.settings import Settings
 from service.store.states import Action, State
-from service.store.tables import EnqueuedTrial, Event
+from service.store.tables import EnqueuedTrial, Event, Group, Study
+from workers import keeper as keeper_module
+from workers.desk import Desk
+from workers.exits import NO_RAY, RayUnavailable
+from workers.keeper import LeaseKeeper
+from workers.preparing import _await_room
+from workers.runner import _failed, _run
 
 
 def test_died_while_a_trial_ran(case):
     one = case()
-    first = one.take_over().next()
+    first = one.next_begun()
     for number in (2, 3):
-        again = one.take_over().next()
+        again = one.next_begun()
         assert (again.ordinal, again.attempt, again.hyperparameters) == (0, number, first.hyperparameters)
     other = one.take_over().next()
     assert (other.ordinal, other.attempt) == (1, 1), "given up after three attempts, and another is asked"
@@ -24,6 +34,16 @@ def test_died_while_a_trial_ran(case):
         told = [event.data for event in session.scalars(select(Event).where(Event.kind == "trial_finished"))]
     assert len(told) == 3
     assert all(data["reason"].startswith("lost: RunnerDied: ") for data in told)
+
+
+def test_what_no_worker_had_begun_is_not_lost(case):
+    """However many runners die before Ray has a place for it."""
+    one = case()
+    first = one.take_over().next()
+    for _ in range(5):
+        again = one.take_over().next()
+        assert (again.ordinal, again.hyperparameters) == (0, first.hyperparameters)
+    assert one.rows() == [*((0, n, "cancelled") for n in range(1, 6)), (0, 6, None)]
 
 
 def test_a_cancelled_study_is_only_swept(case):
@@ -60,7 +80,7 @@ def test_the_one_before_is_refused_everywhere(case):
     for write in (old.next, lambda: old.settle(attempt, result_of(old, attempt))):
         with pytest.raises(LeaseLost):
             write()
-    assert one.rows() == [(0, 1, "lost")]
+    assert one.rows() == [(0, 1, "cancelled")]
 
 
 def played(one, *, dies: bool) -> list[tuple]:
@@ -130,3 +150,64 @@ def test_what_a_runner_left_behind_of_a_paused_study_is_settled_at_once(case):
     with one.database.begin() as session:
         leases.release(session, one.lease.group_id, one.lease.epoch)
         assert leases.claim(session, "two", 60) is None, "nothing is left to do while it is paused"
+
+
+@pytest.mark.parametrize(
+    ("broken", "error", "status", "told"),
+    [
+        (True, RuntimeError("followed from it"), 1, "TypeError: "),
+        (False, OSError("nothing left"), 1, "OSError: nothing left"),
+        (False, RayUnavailable("no Ray cluster answers"), NO_RAY, "RayUnavailable: no Ray cluster answers"),
+    ],
+)
+def test_a_runner_that_fails_says_why_and_a_broken_keeper_counts(case, monkeypatch, broken, error, status, told):
+    monkeypatch.setattr(keeper_module, "LAST_WORDS", 1e6)
+    one = case()
+    one.take_over_lease()
+    keeper = LeaseKeeper(one.database, one.lease, Desk(), 0.05, "no number of seconds" if broken else 60)
+    keeper.start()
+    if broken:
+        keeper.join(10)
+        assert keeper.lost.is_set()
+    assert _failed(one.database, one.lease, keeper, error) == status
+    keeper._given_back.set()
+    keeper.join(10)
+    with one.database.begin() as session:
+        [event] = session.scalars(select(Event).where(Event.kind == "runner_failed"))
+        assert event.data["reason"].startswith(told)
+
+
+def test_a_runner_asked_to_end_while_it_waits_for_ray_gives_its_lease_back(case, monkeypatch):
+    for name in ("RAY_gcs_rpc_server_reconnect_timeout_s", "RAY_gcs_server_port_wait_time_s"):
+        monkeypatch.setenv(name, "1")  # set by whoever attaches; not for the tests after this one
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    one, desk = case(), Desk()
+    one.take_over_lease()
+    keeper = LeaseKeeper(one.database, one.lease, desk, 5, 20)
+    settings = Settings(database_url=one.database.url, ray_address="127.0.0.1:1")
+    threading.Timer(0.5, desk.halt).start()
+    _run(settings, one.database, one.lease, desk, keeper)
+    with one.database.begin() as session:
+        group = session.get_one(Group, one.lease.group_id)
+        assert (group.expires_at, group.not_before) == (None, None)
+
+
+def test_a_node_that_was_there_lately_is_waited_for_and_any_other_only_so_long(case, monkeypatch):
+    """After a restart of the cluster its GPU nodes may come minutes after the others."""
+    small, large = ({"Alive": True, "Resources": {"CPU": cpus}} for cpus in (2.0, 8.0))
+    alive = [small]
+    monkeypatch.setattr(ray, "nodes", lambda: list(alive))
+    one = case(cpus=8)
+    one.take_over_lease()
+    study = one.in_hand(one.id)
+    with one.database.begin() as session:
+        session.execute(update(Study).values(state="preparing"))
+    assert "the largest node has 2" in str(_await_room(one.database, Desk(), [study], 0.1))
+    with one.database.begin() as session:
+        nodes.observe(session, [nodes.Seen("n", "10.0.0.1", "host", 8, 0, 2**30, {})])
+        nodes.observe(session, [])
+    back = threading.Timer(1.0, alive.append, [large])
+    back.start()
+    assert _await_room(one.database, Desk(), [study], 0.1) is None
+    back.join()
+    assert alive == [small, large], "not before"

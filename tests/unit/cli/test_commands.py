@@ -42,7 +42,7 @@ def test_help_names_every_command(mudman):
     done = mudman("--help")
     assert done.returncode == 0
     known = ["up", "demo", "submit", "ls", "watch", "best", "cancel", "trial", "config", "presets"]
-    known += ["compare", "table", "comparisons", "pause", "resume", "extend", "retry", "enqueue", "delete"]
+    known += ["compare", "table", "comparisons", "pause", "resume", "extend", "retry", "enqueue", "delete", "events"]
     for command in known:
         assert f"  {command} " in done.stdout
 

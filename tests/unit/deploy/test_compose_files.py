@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from service.store.settings import Settings
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -47,3 +49,22 @@ def test_another_machine_has_no_password_of_the_database():
     assert list(document["secrets"]) == ["ray_token"]
     centre = yaml.safe_load((ROOT / "deploy/compose.machines.yaml").read_text())
     assert document["networks"] == centre["networks"]
+
+
+def test_settings_reach_who_reads_them_by_name_alone():
+    """A value here would be an empty one where none is set, and weights and quotas are JSON."""
+    composed = services("docker-compose.yml")
+    read = {
+        "api": {"MAX_BODY_BYTES"},
+        "dispatcher": {
+            *("OWNER_WEIGHTS", "OWNER_QUOTAS", "RESOURCE_GRACE", "PREPARATION_SECONDS"),
+            *("LOG_DAYS", "EVENT_DAYS", "IDEMPOTENCY_DAYS"),
+        },
+    }
+    table = (ROOT / "deploy/README.md").read_text()
+    for service, names in read.items():
+        environment = composed[service]["environment"]
+        assert {name for name, value in environment.items() if value is None} == {f"MUDMAN_{name}" for name in names}
+        for name in names:
+            assert name.lower() in Settings.model_fields
+            assert f"`MUDMAN_{name}`" in table

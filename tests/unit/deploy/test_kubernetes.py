@@ -105,6 +105,12 @@ def test_each_pod_has_the_secrets_that_it_needs_and_no_other():
     assert not any(value for m in read(FOLDER / "secrets.template.yaml") for value in m["stringData"].values())
 
 
+def test_those_who_read_settings_take_them_from_one_map_that_may_be_missing():
+    for name in ("Deployment api", "Deployment dispatcher"):
+        [container] = TEMPLATES[name]["spec"]["containers"]
+        assert container["envFrom"] == [{"configMapRef": {"name": "settings", "optional": True}}]
+
+
 def test_only_those_with_the_password_have_a_way_to_the_database():
     policies = {m["metadata"]["name"]: m["spec"] for m in MANIFESTS if m["kind"] == "NetworkPolicy"}
     assert policies["nothing-by-default"] == {"podSelector": {}, "policyTypes": ["Ingress"]}

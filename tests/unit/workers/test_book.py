@@ -1,5 +1,7 @@
 """The bookkeeping of one study: what counts, what runs again, and when it is over."""
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +56,7 @@ def test_a_lost_attempt_runs_again_as_it_was_until_it_is_given_up():
     for number in range(1, ATTEMPTS):
         assert not run(book, current, Outcome.LOST)
         assert not book.may_ask(), "the ordinal still stands for the one trial that is needed"
-        current = book.again.popleft()
+        [current] = book.again
         assert (current.ordinal, current.attempt) == (0, number + 1)
         assert current.hyperparameters == attempt(0).hyperparameters
     assert run(book, current, Outcome.LOST)
@@ -66,7 +68,7 @@ def test_attempts_cancelled_on_request_are_never_given_up():
     current = attempt(0)
     for _ in range(5 * ATTEMPTS):
         assert not run(book, current, Outcome.CANCELLED)
-        current = book.again.popleft()
+        [current] = book.again
     assert run(book, current, Outcome.VALID)
 
 
@@ -109,7 +111,7 @@ def test_a_retried_trial_runs_again_as_it_was_though_the_budget_is_met():
     book = Book.of("study", spec(1), rows)
     assert list(book.again) == [Attempt("study", 1, 2, {"rate": 0.6})]
     assert (book.counted, book.complete, book.may_ask()) == (1, False, False)
-    book.start(book.again[0])
+    book.start(*book.again)
     assert (list(book.again), book.complete) == ([], False)
     assert book.end(book.open[1], Outcome.VALID)
     assert (book.counted, book.complete) == (2, True), "one more than the budget asked for"
@@ -136,7 +138,7 @@ def test_a_book_rebuilt_from_its_rows_is_the_same_book(data, trials, places):
         startable = len(book.open) < places and (book.again or book.may_ask())
         endable = sorted(book.open)
         if startable and (not endable or data.draw(st.booleans())):
-            one = book.again.popleft() if book.again else attempt(asked)
+            one = next(iter(book.again)) if book.again else attempt(asked)
             asked = max(asked, one.ordinal + 1)
             book.start(one)
             rows[one.ordinal, one.attempt] = Record(one.ordinal, one.attempt, one.hyperparameters, None)
@@ -154,3 +156,21 @@ def test_a_book_rebuilt_from_its_rows_is_the_same_book(data, trials, places):
         assert {ordinal for ordinal, _ in rows} == set(range(asked))
         counted = [key[0] for key, row in rows.items() if row.ending and row.ending.outcome.counts]
         assert len(counted) == len(set(counted)) == book.counted
+
+
+def test_thousands_are_retried_in_their_order_and_in_no_time():
+    """One scan of what waits for each of them would take some eight seconds."""
+    rows = [Record(n, 1, {"rate": 0.5}, Ending(Outcome.ERROR), earlier=True, run_again=True) for n in range(10_000)]
+    started = time.process_time()
+    book = Book.of("study", spec(10_000), rows)
+    assert time.process_time() - started < 3
+    assert [(one.ordinal, one.attempt) for one in book.again] == [(n, 2) for n in range(10_000)]
+
+
+def test_what_is_retried_once_more_goes_to_the_end_of_the_line():
+    book = Book("study", spec(3))
+    for ordinal in range(2):
+        run(book, attempt(ordinal), Outcome.ERROR)
+        book.retry(attempt(ordinal))
+    book.retry(attempt(0, 2))
+    assert [(one.ordinal, one.attempt) for one in book.again] == [(1, 2), (0, 3)]

@@ -4,10 +4,14 @@ import copy
 import pickle
 import threading
 import time
+from types import SimpleNamespace
 
+import pytest
+
+import workers.desk
 from mudman.results import Fault, Outcome, TrialResult
 from workers.book import Attempt
-from workers.desk import Desk
+from workers.desk import HANDOVER, START, Desk
 from workers.orders import Word
 
 
@@ -130,6 +134,124 @@ def test_halting_ends_everything():
     }
     desk.offer(attempt(2))
     assert desk.take("b", 0) is None
+    assert desk.waiting == 0
+    assert [(one.ordinal, result.outcome) for one, result in desk.ended()] == [(2, Outcome.CANCELLED)], "not forgotten"
+
+
+def test_a_trial_that_is_ended_while_its_result_is_read_ended_once(monkeypatch):
+    """A signal's handler may run at any moment, on the very thread that hears the result."""
+    desk = Desk()
+    desk.offer(attempt(0))
+    desk.take("a", 0)
+    read = TrialResult.model_validate
+
+    def interrupted(*arguments):
+        desk.halt()
+        return read(*arguments)
+
+    monkeypatch.setattr(TrialResult, "model_validate", interrupted)
+    assert desk.hear("a", word(Outcome.VALID))
+    assert [result.outcome for _, result in desk.ended()] == [Outcome.CANCELLED]
+
+
+class Interrupts(Attempt):
+    """Ends everything on its desk when it is looked up."""
+
+    def __hash__(self) -> int:
+        if self.hyperparameters.get("desk"):
+            self.hyperparameters.pop("desk").halt()
+        return 1
+
+
+def test_trials_that_are_ended_while_starting_ones_are_counted():
+    desk = Desk()
+    desk.offer(Interrupts("study", 0, 1, {"desk": desk}))
+    desk.offer(attempt(1))
+    desk.take("a", 0)
+    desk.take("b", 0)
+    assert not desk.place_is_coming
+    assert desk.halted and desk.holds("a") is desk.holds("b") is None
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The desk's: seconds, in a list of one."""
+    seconds = [1000.0]
+    monkeypatch.setattr(workers.desk, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    return seconds
+
+
+def test_a_place_is_coming_while_a_process_starts(clock):
+    desk = Desk()
+    assert not desk.place_is_coming
+    desk.offer(attempt(0))
+    assert not desk.place_is_coming, "nobody has taken it yet"
+    desk.take("a", 0)
+    assert desk.place_is_coming
+    clock[0] += START
+    assert desk.place_is_coming
+    desk.hear("a", word())
+    assert not desk.place_is_coming, "it has started"
+
+
+def test_a_place_that_did_not_come_is_not_expected_again_soon(clock):
+    desk = Desk()
+    desk.offer(attempt(0))
+    desk.take("a", 0)
+    clock[0] += START + 0.1
+    assert not desk.place_is_coming
+    desk.hear("a", word())
+    desk.offer(attempt(1))
+    desk.take("b", 0)
+    assert not desk.place_is_coming, "another one, just taken: there was no place lately"
+    clock[0] += 10 * START - 0.1
+    desk.hear("b", word())
+    desk.offer(attempt(2))
+    desk.take("c", 0)
+    assert not desk.place_is_coming
+    clock[0] += 0.1
+    assert desk.place_is_coming
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """A handover that takes longer than any test, so that what ends it is not the clock."""
+    monkeypatch.setattr(workers.desk, "HANDOVER", 60.0)
+
+
+def test_whoever_hands_in_a_result_waits_for_the_next_attempt(patient):
+    desk = Desk()
+    desk.offer(attempt(0))
+    desk.take("a", 0)
+    threading.Timer(0.05, desk.offer, (attempt(1),)).start()
+    started = time.monotonic()
+    desk.hear("a", word(Outcome.VALID))
+    assert desk.take("b", 0) == attempt(1)
+    assert time.monotonic() - started < 30
+
+
+def test_nobody_waits_once_the_ledger_has_settled(patient):
+    desk = Desk()
+    desk.offer(attempt(0))
+    desk.take("a", 0)
+
+    def settle():
+        desk.ended()
+        desk.settled()
+
+    threading.Timer(0.05, settle).start()
+    started = time.monotonic()
+    desk.hear("a", word(Outcome.VALID))
+    assert 0.05 <= time.monotonic() - started < 30
+
+
+def test_a_ledger_that_takes_its_time_is_not_waited_for():
+    desk = Desk()
+    desk.offer(attempt(0))
+    desk.take("a", 0)
+    started = time.monotonic()
+    desk.hear("a", word(Outcome.VALID))
+    assert HANDOVER <= time.monotonic() - started < 20 * HANDOVER
 
 
 def speakers(desk: Desk):

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 import pytest
 import ray
 
+from mudman import presets
 from mudman.results import Fault, Outcome, TrialResult
-from mudman.specs import ResourcesSpec
-from workers.book import Attempt
+from mudman.specs import ResourcesSpec, parse
+from workers.book import Attempt, Book
 from workers.breaker import STREAK
 from workers.desk import Desk
 from workers.places import AVOID, Places, request
+from workers.searcher import DeskSearcher
 
 
 @pytest.fixture
@@ -25,51 +27,71 @@ def nodes(monkeypatch):
     return alive
 
 
-def trial(avoid: list[str], placed: bool = False) -> SimpleNamespace:
+def trial(name: str, avoid: list[str], placed: bool = False) -> SimpleNamespace:
     """As much of Tune's trial as is looked at."""
-    return SimpleNamespace(
-        config={AVOID: avoid}, temporary_state=SimpleNamespace(ray_actor="actor" if placed else None)
-    )
+    state = SimpleNamespace(ray_actor="actor" if placed else None)
+    return SimpleNamespace(trial_id=name, config={AVOID: avoid}, temporary_state=state)
+
+
+def end(places: Places, node: str | None, ordinal: int, outcome: Outcome = Outcome.ERROR, study: str = "study") -> None:
+    fault = None if outcome.counts else Fault(type="CudaError", message="no")
+    places.told(node, Attempt(study, ordinal, 1, {}), TrialResult(outcome=outcome, fault=fault))
 
 
 def test_trials_keep_away_from_quarantine_while_there_is_another_node(nodes):
     desk = Desk()
     places = Places(desk, ResourcesSpec())
-    places.look(0.0, [])
-    assert places.avoid == frozenset()
+    assert places.avoid("study") == frozenset()
     desk.quarantined = frozenset("a")
-    places.look(1.0, [])
-    assert places.avoid == {"a"}
+    assert places.avoid("study") == {"a"}
     nodes.remove("b")
-    places.look(2.0, [])
-    assert places.avoid == {"a"}, "the cluster is looked at now and then"
-    places.look(10.0, [])
-    assert places.avoid == frozenset(), "a node in quarantine is better than none"
+    assert places.avoid("study") == frozenset(), "a node in quarantine is better than none"
+
+
+def test_the_first_trial_of_a_run_keeps_away_from_quarantine_too(nodes):
+    desk = Desk()
+    desk.quarantined = frozenset("a")
+    places = Places(desk, ResourcesSpec())
+    books = {"study": Book("study", parse(presets.load("quickstart", {"model.id": "simulated"})))}
+    desk.offer(Attempt("study", 0, 1, {}))
+    assert DeskSearcher(desk, books, places).suggest("first")[AVOID] == ["a"]
 
 
 def test_a_trial_that_waits_for_a_node_that_is_gone_is_begun_anew_once_nothing_runs(nodes):
     desk = Desk()
     places = Places(desk, ResourcesSpec())
+    desk.offer(Attempt("study", 0, 1, {}))
+    desk.take("waits", 0)
     desk.quarantined = frozenset("a")
-    waits = trial(["a"])
-    places.look(1.0, [waits])
+    waits = trial("waits", ["a"])
+    places.look([waits])
     assert not places.cornered, "b may have a place for it"
     desk.quarantined = frozenset()
-    places.look(2.0, [waits, trial(["a"], placed=True)])
+    places.look([waits, trial("runs", ["a"], placed=True)])
     assert not places.cornered, "what runs is left to end"
-    places.look(3.0, [waits])
+    places.look([waits])
     assert places.cornered
 
 
-def test_a_node_is_blamed_by_the_ends_of_trials(nodes):
+def test_a_node_is_blamed_by_the_ends_of_trials_of_a_study_that_works_elsewhere(nodes):
     desk = Desk()
     places = Places(desk, ResourcesSpec())
-    result = TrialResult(outcome=Outcome.ERROR, fault=Fault(type="CudaError", message="no"))
+    end(places, "b", 99, Outcome.VALID)
     for ordinal in range(STREAK):
         assert desk.blamed == {}
-        places.told("a", Attempt("study", ordinal, 1, {}), result)
-        places.told(None, Attempt("study", ordinal, 2, {}), result)
+        end(places, "a", ordinal)
+        end(places, None, 50 + ordinal)
     assert desk.blamed == {"a": "5 trials in a row ended there without counting: 5 error (CudaError)"}
+
+
+def test_a_study_that_fails_everywhere_takes_no_node_from_the_others(nodes):
+    desk = Desk()
+    places = Places(desk, ResourcesSpec())
+    for ordinal in range(STREAK):
+        end(places, "a", ordinal)
+    assert (desk.blamed, places.avoid("study"), places.avoid("another")) == ({}, {"a"}, frozenset())
+    end(places, "b", STREAK)
+    assert (desk.blamed, places.avoid("study")) == ({}, frozenset())
 
 
 def test_what_is_asked_of_ray():

@@ -129,10 +129,21 @@ def test_trials_of_paused_studies_fill_a_quota_until_they_have_ended():
 
 
 def test_a_trial_that_fits_no_node_is_left_to_its_runner_to_fail():
-    shares = plan(TWO_CORES, [work("a", trial=Resources(4)), work("b", "bob")], {})
-    assert shares["a"].max_live is None
-    assert shares["a"].waiting == "no node is large enough for a trial with 4 CPUs"
+    groups = [work("a", trial=Resources(4), unready=True), work("b", "bob")]
+    shares = plan(TWO_CORES, groups, {})
+    assert shares["a"] == Share(None, "no node is large enough for a trial with 4 CPUs")
     assert shares["b"].max_live == 2
+
+
+def test_a_group_whose_nodes_are_gone_keeps_no_process():
+    """Its runner would have nothing to do, for ever."""
+    shares = plan(TWO_CORES, [work("a", trial=Resources(4)), work("b", "bob")], {})
+    assert shares["a"] == Share(0, "no node is large enough for a trial with 4 CPUs")
+    new = work("a", trial=Resources(4), unready=True)
+    assert plan(TWO_CORES, [new], {}, away=[Node("m", 4)])["a"] == Share(
+        0, "every node that is large enough for a trial with 4 CPUs is away"
+    )
+    assert plan(TWO_CORES, [new], {}, away=[Node("m", 3)])["a"].max_live is None
 
 
 def test_nodes_in_quarantine_hold_nothing():

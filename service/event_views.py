@@ -1,0 +1,30 @@
+"""What ``GET /studies/{id}/events`` answers, and how it is made from rows."""
+
+import datetime
+from typing import Any
+
+from service.store.tables import Event
+from service.views import View
+
+
+class EventView(View):
+    sequence: int
+    """From 1, without gaps."""
+    at: datetime.datetime
+    kind: str
+    """What happened: ``created``, ``running``, ``trial_finished``, …"""
+    data: dict[str, Any]
+    """More about it, by kind."""
+
+
+class EventPage(View):
+    items: list[EventView]
+    """In order, the newest last."""
+    next: int | None
+    """``after`` of the next page; null on the last."""
+
+
+def event_page(found: list[Event], limit: int) -> EventPage:
+    """``found``: one more than ``limit`` where there is a next page."""
+    shown = [EventView(sequence=one.sequence, at=one.at, kind=one.kind, data=one.data) for one in found[:limit]]
+    return EventPage(items=shown, next=shown[-1].sequence if len(found) > limit else None)
