@@ -57,6 +57,9 @@ class Overseer(Forgetful, tune.Callback):
             if word.result:
                 self._places.told(node, attempt, TrialResult.model_validate(word.result))
         # One that was withdrawn ends when it obeys, or with its process: no other trial is then begun beside it.
+        if word.result:
+            # Now, or Tune would let the process go that has just become free.
+            self.look_at_share()
         if word.result and self._desk.place_is_coming and self._may_wait(trial_id, time.monotonic()):
             return False
         return word.result is not None

@@ -6,7 +6,7 @@ import sys
 from chaos import Storm
 from test_kill import assert_undisturbed
 
-FAULTS = int(os.environ.get("CHAOS_FAULTS", "10"))
+FAULTS = int(os.environ.get("CHAOS_FAULTS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "2611"))
 
 

@@ -13,6 +13,7 @@ def first_lost(site, study_id: str):
     return next((row for row in site.trials(study_id) if row.outcome == "lost"), None)
 
 
+@pytest.mark.long
 def test_frozen_stuck_and_slow_trials(site):
     """A process that is frozen, a pass that never ends, and a trial that is merely slow, at the same time."""
     frozen = site.submit(name="frozen", trials=2, seconds=1.0, max_silence=5.0, cpus=0.6)

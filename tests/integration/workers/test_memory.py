@@ -1,6 +1,7 @@
 """A trial that Ray's memory monitor kills is out of memory, for good, and its runner goes on.
 
-The monitor's threshold lies below what any machine uses, so that it kills a trial at every look.
+The monitor's threshold lies below what any machine uses, so that it kills a trial at every look; its looks are further
+apart than a process takes to start.
 """
 
 import pytest
@@ -12,10 +13,11 @@ from service.store.states import Action
 @pytest.fixture(scope="module")
 def ray_head():
     with cluster() as one:
-        one.head(RAY_memory_usage_threshold="0.001", RAY_memory_monitor_refresh_ms="6000")
+        one.head(RAY_memory_usage_threshold="0.001", RAY_memory_monitor_refresh_ms="15000")
         yield one
 
 
+@pytest.mark.long
 def test_killed_for_memory(site):
     study_id = site.submit(name="study", trials=3, seconds=120.0)
     # Preparing it would be killed as well.

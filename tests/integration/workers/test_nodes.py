@@ -62,6 +62,7 @@ def test_a_node_joins_takes_trials_and_dies(site, ray_head):
     kill(joined)
 
 
+@pytest.mark.long
 def test_the_head_dies_and_another_takes_its_place(site, ray_head):
     study_id = site.submit(name="study", trials=5, seconds=1.0, outcome="mixed", startup_trials=3)
     site.dispatch()

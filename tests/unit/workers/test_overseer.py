@@ -112,3 +112,13 @@ def test_a_step_that_waits_for_a_trial_hears_that_the_share_is_gone(scene):
     scene.desk.limit = 0
     assert search.next_trial() is None
     assert search.is_finished()
+
+
+def test_a_process_that_has_just_become_free_is_not_let_go(scene):
+    """With its whole share at work, a trial's end is not the end of the share: the next trial is for that process."""
+    scene.overseer.hear("b", said())
+    scene.desk.limit = 2
+    scene.overseer.look_at_share()
+    assert scene.overseer.sated
+    assert scene.overseer.hear("a", said(Outcome.VALID))
+    assert not scene.overseer.sated, "Tune looks at the end of this step"
