@@ -60,7 +60,7 @@ class Overseer(Forgetful, tune.Callback):
         if word.result:
             # Now, or Tune would let the process go that has just become free.
             self.look_at_share()
-        if word.result and self._desk.place_is_coming and self._may_wait(trial_id, time.monotonic()):
+        if word.result and self._may_wait(trial_id, time.monotonic()) and self._place_is_coming(trial_id):
             return False
         return word.result is not None
 
@@ -117,6 +117,9 @@ class Overseer(Forgetful, tune.Callback):
             log.error("a trial did not stop within %g s: its process is killed", PATIENCE, extra=named)
             self._ordered[trial_id] = now
             ray.kill(actor)
+
+    def _place_is_coming(self, trial_id: str) -> bool:
+        return self._desk.place_is_coming(before=self._kept[trial_id])
 
     def _may_wait(self, trial_id: str, now: float) -> bool:
         return now - self._kept.setdefault(trial_id, now) < START

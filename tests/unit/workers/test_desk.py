@@ -1,6 +1,7 @@
 """The desk between Tune's thread and the ledger's, and the searcher and stopper that speak for it."""
 
 import copy
+import math
 import pickle
 import threading
 import time
@@ -169,7 +170,7 @@ def test_trials_that_are_ended_while_starting_ones_are_counted():
     desk.offer(attempt(1))
     desk.take("a", 0)
     desk.take("b", 0)
-    assert not desk.place_is_coming
+    assert not desk.place_is_coming(math.inf)
     assert desk.halted and desk.holds("a") is desk.holds("b") is None
 
 
@@ -183,15 +184,15 @@ def clock(monkeypatch):
 
 def test_a_place_is_coming_while_a_process_starts(clock):
     desk = Desk()
-    assert not desk.place_is_coming
+    assert not desk.place_is_coming(math.inf)
     desk.offer(attempt(0))
-    assert not desk.place_is_coming, "nobody has taken it yet"
+    assert not desk.place_is_coming(math.inf), "nobody has taken it yet"
     desk.take("a", 0)
-    assert desk.place_is_coming
+    assert desk.place_is_coming(math.inf)
     clock[0] += START
-    assert desk.place_is_coming
+    assert desk.place_is_coming(math.inf)
     desk.hear("a", word())
-    assert not desk.place_is_coming, "it has started"
+    assert not desk.place_is_coming(math.inf), "it has started"
 
 
 def test_a_place_that_did_not_come_is_not_expected_again_soon(clock):
@@ -199,18 +200,18 @@ def test_a_place_that_did_not_come_is_not_expected_again_soon(clock):
     desk.offer(attempt(0))
     desk.take("a", 0)
     clock[0] += START + 0.1
-    assert not desk.place_is_coming
+    assert not desk.place_is_coming(math.inf)
     desk.hear("a", word())
     desk.offer(attempt(1))
     desk.take("b", 0)
-    assert not desk.place_is_coming, "another one, just taken: there was no place lately"
+    assert not desk.place_is_coming(math.inf), "another one, just taken: there was no place lately"
     clock[0] += 10 * START - 0.1
     desk.hear("b", word())
     desk.offer(attempt(2))
     desk.take("c", 0)
-    assert not desk.place_is_coming
+    assert not desk.place_is_coming(math.inf)
     clock[0] += 0.1
-    assert desk.place_is_coming
+    assert desk.place_is_coming(math.inf)
 
 
 @pytest.fixture

@@ -70,15 +70,14 @@ def test_a_kept_process_that_says_nothing_more_is_told_to_end(scene):
     assert scene.halted == ["a"]
 
 
-def test_nobody_is_kept_longer_for_one_start_after_the_other(scene):
-    scene.overseer.hear("a", said(Outcome.VALID))
-    scene.clock[0] += START - 1
+def test_what_is_taken_later_is_for_the_process_that_is_free(scene):
+    """It has no process on its way; kept for it too, all that are free would wait for each other."""
+    assert not scene.overseer.hear("a", said(Outcome.VALID))
+    scene.clock[0] += 1
     scene.overseer.hear("b", said())
     scene.desk.offer(Attempt("study", 2, 1, {}))
     scene.desk.take("c", 0)
-    assert not scene.overseer.hear("a", said(Outcome.VALID))
-    scene.clock[0] += 1
-    assert scene.desk.place_is_coming
+    assert scene.desk.place_is_coming(scene.clock[0])
     assert scene.overseer.hear("a", said(Outcome.VALID))
 
 
