@@ -45,9 +45,6 @@ class DeskSearcher(Forgetful, Searcher):
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """As ``save``."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a runner takes over from Postgres, never from Tune's files")
-
     def _order(self, attempt: Attempt) -> str:
         return Order(
             study_id=attempt.study_id,
