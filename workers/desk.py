@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 
 from mudman.results import Outcome, TrialResult
 from workers.book import Attempt
@@ -66,20 +67,20 @@ class Desk:
                 self._changed.notify_all()
             return False
 
-    def place_is_coming(self, before: float) -> bool:
+    def place_is_coming(self, before: float, placed: Collection[str] = ()) -> bool:
         """Whether a process is being started for an attempt that was taken before that moment (monotonic seconds).
 
         Tune would give that attempt to a process that becomes free meanwhile and throw the new one away, again and
         again where trials are shorter than a process takes to start. So the free one is kept from Tune for so long;
         but not where a new one did not come lately: there is no place for it. What was taken after the free one had
-        become free is for the free one.
+        become free is for the free one, and what has a process already, of the trials ``placed``, waits for none.
         """
         with self._changed:
             now = time.monotonic()
             # Of a copy: a signal's handler on this very thread may end trials meanwhile, for the lock lets it in.
             live = list(self._live.items())
-            taken = [self._taken.get(name, now) for name, attempt in live if attempt not in self._begun]
-            starting = [moment for moment in taken if moment <= before]
+            unplaced = [name for name, attempt in live if attempt not in self._begun and name not in placed]
+            starting = [moment for name in unplaced if (moment := self._taken.get(name, now)) <= before]
             if self._halted or not starting or now < self._no_place_before:
                 return False
             if now - min(starting) > START:

@@ -37,6 +37,8 @@ class Overseer(Forgetful, tune.Callback):
         self._watch = Watch()
         self._trials: dict[str, Trial] = {}
         """Tune's trials that have not ended."""
+        self._all: list[Trial] = []
+        """Tune's list of all its trials, which only grows."""
         self._seen = 0
         self._nodes: dict[str, str] = {}
         """Where each trial runs, as it said itself."""
@@ -69,6 +71,7 @@ class Overseer(Forgetful, tune.Callback):
         self._see_off(trial)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._all = trials
         self.look_at_share()
 
     def look_at_share(self) -> None:
@@ -79,8 +82,8 @@ class Overseer(Forgetful, tune.Callback):
         if now - self._looked < LOOK:
             return
         self._looked = now
-        self._trials |= {trial.trial_id: trial for trial in trials[self._seen :]}
-        self._seen = len(trials)
+        self._all = trials
+        self._catch_up()
         for trial in list(self._trials.values()):
             if trial.is_finished():
                 self._see_off(trial)
@@ -119,7 +122,13 @@ class Overseer(Forgetful, tune.Callback):
             ray.kill(actor)
 
     def _place_is_coming(self, trial_id: str) -> bool:
-        return self._desk.place_is_coming(before=self._kept[trial_id])
+        self._catch_up()
+        placed = {name for name, trial in self._trials.items() if trial.temporary_state.ray_actor is not None}
+        return self._desk.place_is_coming(self._kept[trial_id], placed)
+
+    def _catch_up(self) -> None:
+        self._trials |= {trial.trial_id: trial for trial in self._all[self._seen :]}
+        self._seen = len(self._all)
 
     def _may_wait(self, trial_id: str, now: float) -> bool:
         return now - self._kept.setdefault(trial_id, now) < START

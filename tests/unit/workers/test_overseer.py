@@ -121,3 +121,10 @@ def test_a_process_that_has_just_become_free_is_not_let_go(scene):
     assert scene.overseer.sated
     assert scene.overseer.hear("a", said(Outcome.VALID))
     assert not scene.overseer.sated, "Tune looks at the end of this step"
+
+
+def test_nobody_is_kept_for_a_trial_that_has_a_process(scene):
+    """It was given one that was free, and has only not spoken yet."""
+    scene.overseer.on_step_begin(0, scene.trials)
+    scene.trials[1].temporary_state.ray_actor = object()
+    assert scene.overseer.hear("a", said(Outcome.VALID))
