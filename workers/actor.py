@@ -1,7 +1,9 @@
-"""A trial on a worker node: Tune's class interface around ``mudman.run_trial``.
+"""A place on a worker node: Tune's class interface around ``mudman.run_trial``.
 
-The process is reused from trial to trial, so that the core's caches (model, snapshot, tokens) stay warm. Nothing is
-ever raised here: Tune would kill the process, and the caches with it. Errors are results.
+A place is one process that holds a trial's cores and cards for as long as its group has use for them, and runs one
+trial after the other, so that the core's caches (model, snapshot, tokens) stay warm. To Tune it is a single long trial;
+each of its results is a word of whatever runs there. Nothing is ever raised here: Tune would kill the process, and the
+caches with it. Errors are results.
 """
 
 import logging
@@ -22,18 +24,16 @@ from workers.orders import Order, Word, versions
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 0.8
-"""Seconds after which ``step`` returns at the latest: Tune delivers a stop order between two steps."""
+"""Seconds after which ``step`` returns at the latest: a stop order is delivered between two steps."""
 FIRST_WORD = 0.02
-"""Seconds until the first word at the latest: it says where the trial runs, or of a very short one how it ended."""
-AGAIN = 0.1
-"""Seconds until a result is said again."""
+"""Seconds until a trial's first word at the latest: it says where the trial runs, or how a very short one ended."""
+IDLE = 0.05
+"""Seconds between two words of a place that has no trial: the next one is given to it between two steps."""
 PATIENCE = 10.0
 """Seconds that a trial has to obey a stop order; then its process ends."""
 STUCK = 70
 """Exit status of a process whose trial did not obey."""
 
-ORDER = "order"
-"""Key of the configuration that Tune hands over: an ``Order`` as JSON."""
 WORD = "word"
 """Key of the reported result: a ``Word`` as JSON."""
 
@@ -43,30 +43,35 @@ class TrialActor(Trainable):
         # Of this node: the runner's settings stay with the runner.
         logs.configure(os.environ.get("MUDMAN_LOG_LEVEL", "INFO"), os.environ.get("MUDMAN_LOG_FORMAT", "text"))
         self._place = _whereabouts()
-        self._trial = RunningTrial(config[ORDER], self._place)
+        self._trial: RunningTrial | None = None
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._trial.end()
-        self._trial = RunningTrial(new_config[ORDER], self._place)
-        return True
+    def begin(self, order: str) -> None:
+        """The next trial, an ``Order`` as JSON. The one before has ended."""
+        self.cleanup()
+        self._trial = RunningTrial(order, self._place)
 
     def step(self) -> dict[str, Any]:
-        # It is the runner that ends a trial: it may keep the place for a moment after the result.
-        word = self._trial.word(timeout=HEARTBEAT if self.iteration else FIRST_WORD)
-        return {WORD: word.model_dump_json()}
+        return {WORD: self._word().model_dump_json()}
 
     def halt(self) -> None:
         """The trial is to stop between two passes: nobody waits for it any more."""
-        self._trial.stop()
+        if self._trial is not None:
+            self._trial.stop()
 
     def cleanup(self) -> None:
-        self._trial.end()
+        if self._trial is not None:
+            self._trial.end()
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """There is none: a lost trial starts again from its seeds. Without this method Tune would not reuse actors."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        pass
+    def _word(self) -> Word:
+        if self._trial is None:
+            if self.iteration:
+                time.sleep(IDLE)
+            return Word(worker=self._place)
+        word = self._trial.word()
+        if word.result is not None:
+            self._trial.end()
+            self._trial = None
+        return word
 
 
 class RunningTrial:
@@ -82,19 +87,17 @@ class RunningTrial:
         self._latest: Progress | None = None
         self._points: dict[str, list[Point]] = {"unlearn": [], "relearn": []}
         self._result: TrialResult | None = None
-        self._said = False
+        self._patience = FIRST_WORD
         self._thread = threading.Thread(target=self._run, args=(order,), name="trial", daemon=True)
         self._thread.start()
 
-    def word(self, timeout: float) -> Word:
-        """What there is to say: at once when the trial has ended, after ``timeout`` seconds otherwise."""
-        if self._said:
-            time.sleep(AGAIN)
-        self._ended.wait(timeout)
+    def word(self) -> Word:
+        """What there is to say: at once when the trial has ended, otherwise after a moment, and ``HEARTBEAT`` from then
+        on."""
+        self._ended.wait(self._patience)
+        self._patience = HEARTBEAT
         with self._lock:
-            self._said = self._result is not None
-            result = self._result.model_dump(mode="json") if self._result else None
-            return Word(worker=self._place, progress=self._progress(), result=result)
+            return Word(worker=self._place, progress=self._progress(), result=self._result)
 
     def stop(self) -> None:
         """Ask the trial to end between two passes; it is not waited for."""

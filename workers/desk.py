@@ -1,23 +1,20 @@
 """Where Tune's thread and the ledger's meet: plain memory under one lock, never waiting for a database."""
 
 import threading
-import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable
 
 from mudman.results import Outcome, TrialResult
 from workers.book import Attempt
 from workers.orders import Word
 
 HANDOVER = 0.25
-"""Seconds that Tune waits for the ledger when a trial has ended, at most: usually the next one is there in a few
-hundredths, and the process that became free gets it without a detour."""
-START = 8.0
-"""Seconds that a new process may take to start."""
+"""Seconds that Tune waits for the ledger when a trial has ended, at most: usually the next attempt is there in a few
+hundredths, and the place gets it without a detour."""
 
 
 class Desk:
-    """The ledger offers attempts; Tune takes them and hands in what the actors say."""
+    """The ledger offers attempts; places take them and hand in what becomes of them. Each place has one at a time."""
 
     def __init__(self):
         self._changed = threading.Condition()
@@ -28,10 +25,7 @@ class Desk:
         self._ended: list[tuple[Attempt, TrialResult]] = []
         self._blamed: dict[str, str] = {}
         self._limit: int | None = None
-        self._taken: dict[str, float] = {}
-        """When each living attempt was taken (monotonic seconds)."""
         self._settling = False
-        self._no_place_before = 0.0
         self._halted = False
         self._news = False
         self.quarantined: frozenset[str] = frozenset()
@@ -39,65 +33,48 @@ class Desk:
 
     # ---------------------------------------------------------------------------------------------- Tune's thread
 
-    def take(self, trial_id: str, patience: float) -> Attempt | None:
-        """The next attempt to run. While none lives there is nothing else to do, so wait for it a little."""
+    def take(self, place: str, suits: Callable[[str], bool], patience: float) -> Attempt | None:
+        """The next attempt for a place that has none, of a study that ``suits`` it. While the ledger stores what has
+        ended, and so is about to offer more, it is waited for, ``patience`` seconds at most."""
         with self._changed:
-            self._changed.wait_for(lambda: self._takeable() or self._live or self._halted, timeout=patience)
-            if not self._takeable() or self._halted:
-                return None
-            attempt = self._live[trial_id] = self._ready.popleft()
-            self._taken[trial_id] = time.monotonic()
+            self._changed.wait_for(lambda: self._next(suits) or not (self._ended or self._settling), patience)
+            attempt = self._next(suits)
+            if attempt is not None:
+                self._ready.remove(attempt)
+                self._live[place] = attempt
             return attempt
 
-    def hear(self, trial_id: str, word: Word) -> bool:
-        """What an actor says; answers whether its trial is to end here."""
-        result = TrialResult.model_validate(word.result) if word.result is not None else None
+    def first_waiting(self, patience: float) -> Attempt | None:
+        """What has waited longest for a place, if there is any within ``patience`` seconds."""
         with self._changed:
-            attempt = self._live.get(trial_id)
+            self._changed.wait_for(lambda: self._ready or self._halted or self.shut, patience)
+            return self._ready[0] if self._ready else None
+
+    def hear(self, place: str, word: Word) -> None:
+        """What a place says of its attempt; nothing if that has ended."""
+        with self._changed:
+            attempt = self._live.get(place)
             if attempt is None:
-                return True  # withdrawn; or finished, for Tune repeats a trial's last result
-            if result is not None:
-                self._end(trial_id, result)
-                self._changed.wait_for(lambda: self._ready or not (self._ended or self._settling), HANDOVER)
-                return True
+                return
+            if word.result is not None:
+                self._end(place, word.result)
+                return
             self._words[attempt] = word
             if attempt not in self._begun:
                 self._begun.add(attempt)
                 self._news = True
                 self._changed.notify_all()
-            return False
 
-    def place_is_coming(self, before: float, placed: Collection[str] = ()) -> bool:
-        """Whether a process is being started for an attempt that was taken before that moment (monotonic seconds).
+    def holds(self, place: str) -> Attempt | None:
+        """The attempt that runs there, unless it has ended."""
+        return self._live.get(place)
 
-        Tune would give that attempt to a process that becomes free meanwhile and throw the new one away, again and
-        again where trials are shorter than a process takes to start. So the free one is kept from Tune for so long;
-        but not where a new one did not come lately: there is no place for it. What was taken after the free one had
-        become free is for the free one, and what has a process already, of the trials ``placed``, waits for none.
-        """
+    def lose(self, place: str, result: TrialResult) -> Attempt | None:
+        """The attempt there ends without having handed in a result of its own; which one it was, if there was any."""
         with self._changed:
-            now = time.monotonic()
-            # Of a copy: a signal's handler on this very thread may end trials meanwhile, for the lock lets it in.
-            live = list(self._live.items())
-            unplaced = [name for name, attempt in live if attempt not in self._begun and name not in placed]
-            starting = [moment for name in unplaced if (moment := self._taken.get(name, now)) <= before]
-            if self._halted or not starting or now < self._no_place_before:
-                return False
-            if now - min(starting) > START:
-                self._no_place_before = now + 10 * START
-                return False
-            return True
-
-    def holds(self, trial_id: str) -> Attempt | None:
-        """The attempt that this trial of Tune's is, unless it has ended."""
-        return self._live.get(trial_id)
-
-    def lose(self, trial_id: str, result: TrialResult) -> Attempt | None:
-        """The trial ends without having handed in a result of its own; the attempt that it was, if it still was one."""
-        with self._changed:
-            attempt = self._live.get(trial_id)
+            attempt = self._live.get(place)
             if attempt:
-                self._end(trial_id, result)
+                self._end(place, result)
             return attempt
 
     def blame(self, node_id: str, reason: str) -> None:
@@ -107,22 +84,37 @@ class Desk:
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Tune has ended and may be started anew: nothing lives, and what still did is begun again."""
+        """Tune has ended and may be started anew: there is no place, and what still lived is begun again."""
         with self._changed:
-            for trial_id in list(self._live):
-                self._end(trial_id, TrialResult(outcome=Outcome.CANCELLED))
+            for place in list(self._live):
+                self._end(place, TrialResult(outcome=Outcome.CANCELLED))
 
     @property
     def halted(self) -> bool:
         """Whether every trial is to end, and no other to begin."""
         return self._halted
 
-    def _takeable(self) -> bool:
-        return bool(self._ready) and (self._limit is None or len(self._live) < self._limit)
+    def allows(self, places: int) -> bool:
+        """Whether the group may have so many places."""
+        return not self._halted and (self._limit is None or places <= self._limit)
 
-    def _end(self, trial_id: str, result: TrialResult) -> None:
-        attempt = self._live.pop(trial_id)
-        del self._taken[trial_id]
+    @property
+    def shut(self) -> bool:
+        """Whether the group may have no place at all."""
+        return not self.allows(1)
+
+    def wait_for_place(self, timeout: float) -> bool:
+        """For a share in the cluster, ``timeout`` seconds at most; whether there is one, or all is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._halted or not self.shut, timeout)
+
+    def _next(self, suits: Callable[[str], bool]) -> Attempt | None:
+        if not self.allows(len(self._live) + 1):
+            return None
+        return next((attempt for attempt in self._ready if suits(attempt.study_id)), None)
+
+    def _end(self, place: str, result: TrialResult) -> None:
+        attempt = self._live.pop(place)
         self._words.pop(attempt, None)
         self._begun.discard(attempt)
         self._ended.append((attempt, result))
@@ -156,16 +148,6 @@ class Desk:
             while limit is not None and self._ready and len(self._live) + len(self._ready) > limit:
                 self._ended.append((self._ready.pop(), TrialResult(outcome=Outcome.CANCELLED)))
             self._changed.notify_all()
-
-    @property
-    def sated(self) -> bool:
-        """Whether as many attempts live as may: a process without one has nothing to wait for."""
-        return self._limit is not None and len(self._live) >= self._limit
-
-    def wait_for_place(self, timeout: float) -> bool:
-        """For a share in the cluster, ``timeout`` seconds at most; whether there is one, or all is over."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._halted or not self.sated, timeout)
 
     @property
     def blamed(self) -> dict[str, str]:
@@ -209,11 +191,11 @@ class Desk:
             return words
 
     def withdraw(self, study_id: str) -> None:
-        """The study's trials are over from now on, whatever their actors still do until Tune has stopped them."""
+        """The study's trials are over from now on, whatever their processes still do until they obey."""
         with self._changed:
-            for trial_id, attempt in list(self._live.items()):
+            for place, attempt in list(self._live.items()):
                 if attempt.study_id == study_id:
-                    self._end(trial_id, TrialResult(outcome=Outcome.CANCELLED))
+                    self._end(place, TrialResult(outcome=Outcome.CANCELLED))
             for attempt in [attempt for attempt in self._ready if attempt.study_id == study_id]:
                 self._ready.remove(attempt)
                 self._ended.append((attempt, TrialResult(outcome=Outcome.CANCELLED)))

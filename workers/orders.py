@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from mudman.results import TrialResult
 from mudman.specs import SPEC_VERSION, StudySpec
 
 
@@ -36,7 +37,7 @@ class Order(BaseModel):
 
 
 class Word(BaseModel):
-    """What an actor says of its trial: at least once a second, and at its end."""
+    """What a place says of the trial that runs there: at least once a second, and at its end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,5 +45,5 @@ class Word(BaseModel):
     """Node, host, process and device."""
     progress: dict[str, Any] | None = None
     """Phase, passes, of, and the curves so far."""
-    result: dict[str, Any] | None = None
-    """``mudman.results.TrialResult``, once the trial has ended."""
+    result: TrialResult | None = None
+    """Once the trial has ended: the place is free."""

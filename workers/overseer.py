@@ -1,6 +1,6 @@
-"""On Tune's thread, between its steps: ends trials that are overdue, and those whose process is gone.
+"""On Tune's thread: gives each free place its next trial, and ends trials that are overdue or whose process is gone.
 
-Nothing here waits: orders to actors are sent and forgotten, and a process that does not obey is killed through Ray,
+Nothing here waits for a place: orders are sent and forgotten, and a process that does not obey is killed through Ray,
 which needs no answer from it and works on any node.
 """
 
@@ -14,57 +14,77 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from mudman.results import Outcome, TrialResult
-from mudman.specs import ResourcesSpec
 from workers import causes
-from workers.actor import ORDER, PATIENCE
-from workers.desk import START, Desk
+from workers.actor import PATIENCE
+from workers.book import Attempt, Book
+from workers.desk import HANDOVER, Desk
 from workers.forgetful import Forgetful
-from workers.orders import Order, Word
+from workers.orders import Order, Word, versions
 from workers.places import Places
 from workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
 LOOK = 0.5
-"""Seconds between two looks at the trials."""
+"""Seconds between two looks at the places."""
+SPEAKS = 30.0
+"""Seconds within which a place that has no trial says so again; after that its process is held for frozen."""
 
 
 class Overseer(Forgetful, tune.Callback):
-    """One per Tune run. ``limits``: of each study."""
+    """One per Tune run. Places go by the names that Tune gives to its trials."""
 
-    def __init__(self, desk: Desk, places: Places, limits: dict[str, ResourcesSpec]):
-        self._desk, self._places, self._limits = desk, places, limits
+    def __init__(self, desk: Desk, places: Places, books: dict[str, Book]):
+        self._desk, self._places, self._books = desk, places, books
         self._watch = Watch()
         self._trials: dict[str, Trial] = {}
-        """Tune's trials that have not ended."""
+        """Tune's trials that have not ended: places, and those that wait for one."""
         self._all: list[Trial] = []
         """Tune's list of all its trials, which only grows."""
         self._seen = 0
         self._nodes: dict[str, str] = {}
-        """Where each trial runs, as it said itself."""
+        """Where each place is, as it said itself."""
+        self._spoke: dict[str, float] = {}
+        """When each place without a trial spoke last."""
+        self._busy: dict[str, Attempt] = {}
+        """What runs at each place, whether somebody still waits for it or not."""
         self._ordered: dict[str, float] = {}
-        """Trials that were told to end, and when."""
-        self._kept: dict[str, float] = {}
-        """Trials that have handed in their results, and since when their processes wait for another one to start."""
+        """Places whose trials were told to end, and when."""
         self._looked = 0.0
-        self.sated = False
-        """Whether the group runs as much as its share. Tune asks twice before a step and must hear the same."""
+        self.shut = False
+        """Whether the group may have no place. Tune asks twice before a step and must hear the same."""
 
-    def hear(self, trial_id: str, word: Word) -> bool:
-        """What an actor says; answers whether its trial ends here."""
-        self._watch.hear(trial_id, word.progress, time.monotonic())
-        if attempt := self._desk.holds(trial_id):
-            self._nodes[trial_id] = node = word.worker.get("node_id")
-            self._desk.hear(trial_id, word)
-            if word.result:
-                self._places.told(node, attempt, TrialResult.model_validate(word.result))
-        # One that was withdrawn ends when it obeys, or with its process: no other trial is then begun beside it.
-        if word.result:
-            # Now, or Tune would let the process go that has just become free.
-            self.look_at_share()
-        if word.result and self._may_wait(trial_id, time.monotonic()) and self._place_is_coming(trial_id):
+    def hear(self, place: str, word: Word) -> bool:
+        """What a place says; answers whether it is let go."""
+        self._nodes[place] = node = word.worker["node_id"]
+        self._watch.hear(place, word.progress, time.monotonic())
+        attempt = self._desk.holds(place)
+        self._desk.hear(place, word)
+        if word.result is not None:
+            if attempt is not None:
+                self._places.told(node, attempt, word.result)
+            self._forget(place)
+        # One that was withdrawn has to obey first: no other trial is begun beside it.
+        if place in self._busy:
             return False
-        return word.result is not None
+        if self._give(place, HANDOVER if word.result else 0) or self._may_stay():
+            self._spoke[place] = time.monotonic()
+            return False
+        del self._nodes[place]
+        return True
+
+    def lacks_places(self) -> bool:
+        """Whether more waits than there are places that are free, or will be."""
+        self._catch_up()
+        places = [name for name, trial in self._trials.items() if not trial.is_finished()]
+        free = sum(name not in self._busy for name in places)
+        return self._desk.waiting > free and self._desk.allows(len(places) + 1)
+
+    @property
+    def anybody(self) -> bool:
+        """Whether there is any place, or one that is asked for."""
+        self._catch_up()
+        return any(not trial.is_finished() for trial in self._trials.values())
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """At once, not at the next look: the run may end before."""
@@ -75,7 +95,7 @@ class Overseer(Forgetful, tune.Callback):
         self.look_at_share()
 
     def look_at_share(self) -> None:
-        self.sated = self._desk.sated
+        self.shut = self._desk.shut
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         now = time.monotonic()
@@ -89,53 +109,86 @@ class Overseer(Forgetful, tune.Callback):
                 self._see_off(trial)
             elif trial.temporary_state.ray_actor is not None:
                 self._watch_over(trial, now)
-        for trial_id, fault in self._watch.overdue(now).items():
-            self._watch.end(trial_id)
-            self._lose(trial_id, TrialResult(outcome=Outcome.LOST, fault=fault), self._nodes.get(trial_id))
+        for place, fault in self._watch.overdue(now).items():
+            self._watch.end(place)
+            self._lose(place, TrialResult(outcome=Outcome.LOST, fault=fault), self._nodes.get(place))
         self._places.look(self._trials.values())
 
+    def _give(self, place: str, patience: float) -> bool:
+        """The next trial to a place that is free, if there is one for it."""
+        node = self._nodes[place]
+        attempt = self._desk.take(place, lambda study_id: node not in self._places.avoid(study_id), patience)
+        if attempt is None:
+            return False
+        book = self._books[attempt.study_id]
+        self._busy[place] = attempt
+        self._watch.begin(place, book.spec.resources, time.monotonic())
+        # Tune's next call of the same process comes after this one: Ray keeps the order of one caller.
+        self._actor(place).begin.remote(_order(attempt, book))
+        return True
+
+    def _may_stay(self) -> bool:
+        """Whether a free place waits for more. Not where the group has too many, and where something waits that is not
+        for its node: another place is then asked for."""
+        return self._desk.allows(len(self._nodes)) and not self._desk.waiting
+
     def _see_off(self, trial: Trial) -> None:
-        """Tune is done with the trial. Without a result its process is gone."""
-        node = self._nodes.pop(trial.trial_id, None)
-        if self._desk.holds(trial.trial_id):
+        """The place is gone. If its trial has handed in no result, its process died."""
+        place, node = trial.trial_id, self._nodes.pop(trial.trial_id, None)
+        if self._desk.holds(place):
             error = _error_of(trial)
-            self._lose(trial.trial_id, causes.result_of(error), node or causes.node_of(error))
-        self._watch.end(trial.trial_id)
-        self._ordered.pop(trial.trial_id, None)
-        self._kept.pop(trial.trial_id, None)
-        self._trials.pop(trial.trial_id, None)
+            self._lose(place, causes.result_of(error), node or causes.node_of(error))
+        self._forget(place)
+        self._spoke.pop(place, None)
+        self._trials.pop(place, None)
+
+    def _forget(self, place: str) -> None:
+        """Nothing runs there any more."""
+        self._watch.end(place)
+        self._ordered.pop(place, None)
+        self._busy.pop(place, None)
 
     def _watch_over(self, trial: Trial, now: float) -> None:
-        """A trial that has a process. One that nobody waits for any more is told to end, then made to."""
-        trial_id, actor = trial.trial_id, trial.temporary_state.ray_actor
-        if attempt := self._desk.holds(trial_id):
-            self._watch.begin(trial_id, self._limits[attempt.study_id], now)
-        elif trial_id in self._kept and self._may_wait(trial_id, now):
+        """A trial that nobody waits for any more is told to end, then made to; and so is a place that has frozen."""
+        place, actor = trial.trial_id, trial.temporary_state.ray_actor
+        if place not in self._busy:
+            if now - self._spoke.setdefault(place, now) > SPEAKS:
+                log.error("a process without a trial has not spoken for %g s: it is killed", SPEAKS)
+                ray.kill(actor)
+        elif self._desk.holds(place):
             return
-        elif trial_id not in self._ordered:
-            self._ordered[trial_id] = now
+        elif place not in self._ordered:
+            self._ordered[place] = now
             actor.halt.remote()
-        elif now - self._ordered[trial_id] > PATIENCE:
-            named = Order.model_validate_json(trial.config[ORDER]).log_fields
-            log.error("a trial did not stop within %g s: its process is killed", PATIENCE, extra=named)
-            self._ordered[trial_id] = now
+        elif now - self._ordered[place] > PATIENCE:
+            said = "a trial did not stop within %g s: its process is killed"
+            log.error(said, PATIENCE, extra=self._busy[place].log_fields)
+            self._ordered[place] = now
             ray.kill(actor)
 
-    def _place_is_coming(self, trial_id: str) -> bool:
+    def _actor(self, place: str) -> ray.actor.ActorHandle:
         self._catch_up()
-        placed = {name for name, trial in self._trials.items() if trial.temporary_state.ray_actor is not None}
-        return self._desk.place_is_coming(self._kept[trial_id], placed)
+        return self._trials[place].temporary_state.ray_actor
 
     def _catch_up(self) -> None:
         self._trials |= {trial.trial_id: trial for trial in self._all[self._seen :]}
         self._seen = len(self._all)
 
-    def _may_wait(self, trial_id: str, now: float) -> bool:
-        return now - self._kept.setdefault(trial_id, now) < START
-
-    def _lose(self, trial_id: str, result: TrialResult, node: str | None) -> None:
-        if attempt := self._desk.lose(trial_id, result):
+    def _lose(self, place: str, result: TrialResult, node: str | None) -> None:
+        if attempt := self._desk.lose(place, result):
             self._places.told(node, attempt, result)
+
+
+def _order(attempt: Attempt, book: Book) -> str:
+    return Order(
+        study_id=attempt.study_id,
+        ordinal=attempt.ordinal,
+        attempt=attempt.attempt,
+        spec=book.spec,
+        hyperparameters=attempt.hyperparameters,
+        cuts=attempt.cuts,
+        versions=versions(),
+    ).model_dump_json()
 
 
 def _error_of(trial: Trial) -> BaseException | None:

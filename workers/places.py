@@ -1,7 +1,6 @@
-"""Which nodes trials are sent to: not to those in quarantine, nor where their study fails, if there is another one.
+"""On which nodes a group's places are: not on those in quarantine, nor where a study fails, if there is another one.
 
-Every new trial carries the nodes that it keeps away from, so that Tune goes on as it is; an actor is reused by trials
-that keep away from the same ones.
+Every new place carries the nodes that it keeps away from; it is given no trial of a study that keeps away from its own.
 """
 
 import logging
@@ -21,17 +20,18 @@ from workers.desk import Desk
 log = logging.getLogger(__name__)
 
 AVOID = "avoid"
-"""Key of the configuration that Tune hands over: ids of nodes that the trial is not sent to."""
+"""Key of the configuration that Tune hands over: ids of nodes that the place is not to be on."""
 
 
 class Places:
-    """For trials of these resources. On Tune's thread."""
+    """Of these resources. On Tune's thread."""
 
     def __init__(self, desk: Desk, resources: ResourcesSpec):
         self._desk, self._resources = desk, resources
         self._breaker = Breaker()
         self.cornered = False
-        """All that is left waits for a place on nodes that have none: to be taken back and begun anew."""
+        """There is no place, and those that are asked for keep away from nodes that they need not keep away from any
+        more: better to ask anew."""
 
     def told(self, node: str | None, attempt: Attempt, result: TrialResult) -> None:
         """An attempt has ended on the node. ``None``: it never said where it was."""
@@ -53,21 +53,23 @@ class Places:
         return (quarantined if possible else frozenset()) | self._breaker.shunned(study_id, possible)
 
     def look(self, trials: Collection[Trial]) -> None:
-        """``trials``: those of Tune's that have not ended."""
-        idle = not any(trial.temporary_state.ray_actor for trial in trials)
-        self.cornered = idle and any(self._has_become_freer(trial) for trial in trials)
+        """``trials``: those of Tune's that have not ended. Each is a place, or waits for one."""
+        placed = any(trial.temporary_state.ray_actor for trial in trials)
+        self.cornered = not placed and any(self._waits_in_vain(trial) for trial in trials)
 
     def _possible(self) -> frozenset[str]:
         return cluster.fitting(self._resources) - self._desk.quarantined
 
-    def _has_become_freer(self, trial: Trial) -> bool:
-        """Whether a trial that begins now may go where this one may not."""
-        avoided, attempt = set(trial.config[AVOID]), self._desk.holds(trial.trial_id)
-        return bool(avoided) and (attempt is None or bool(avoided - self.avoid(attempt.study_id)))
+    def _waits_in_vain(self, trial: Trial) -> bool:
+        """Whether nobody needs the place any more, or a place that is asked for now may be where this one may not."""
+        if self._desk.shut:
+            return True
+        first = self._desk.first_waiting(0)
+        return first is not None and not set(trial.config[AVOID]) <= self.avoid(first.study_id)
 
 
 def request(resources: ResourcesSpec, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """What Tune asks Ray for on behalf of a trial."""
+    """What Tune asks Ray for for a place."""
     held = {"CPU": resources.cpus, "GPU": resources.gpus}
     selector = cluster.away_from(config[AVOID])
     return tune.PlacementGroupFactory([held], bundle_label_selector=[selector] if selector else None)

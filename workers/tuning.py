@@ -1,4 +1,4 @@
-"""One Ray Tune run over what lies on the desk. Tune is the engine; its files, loggers and retries are off."""
+"""One Ray Tune run over what lies on the desk. Tune is the engine of places; its files, loggers and retries are off."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ os.environ |= {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths stay relative to the data root
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the runner's own ends the runner, not this run alone
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a trial is asked for when there is a place for it, not long before
+    "TUNE_MAX_PENDING_TRIALS_PG": "4",  # places that start at once
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nobody restores Tune's own state
     "TUNE_FORCE_TRIAL_CLEANUP_S": "12",  # an actor that does not end when Tune has asked it to is killed
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -32,7 +32,7 @@ from workers.causes import KilledForMemory
 from workers.desk import Desk
 from workers.overseer import Overseer
 from workers.places import Places
-from workers.searcher import DeskGenerator, DeskSearcher, DeskStopper
+from workers.searcher import PlaceGenerator, PlaceSearcher, PlaceStopper
 
 
 class _ActorManager(RayActorManager):
@@ -52,7 +52,7 @@ def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesS
     Must be called from the main thread, in one thread of a process only.
     """
     where = Places(desk, resources)
-    overseer = Overseer(desk, where, {study_id: book.spec.resources for study_id, book in books.items()})
+    overseer = Overseer(desk, where, books)
     prefix = f"mudman-tune-{group_id}-"
     # A runner that was killed could not remove its folder.
     for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
@@ -61,16 +61,15 @@ def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesS
         tune.Tuner(
             tune.with_resources(TrialActor, functools.partial(places.request, resources)),
             tune_config=tune.TuneConfig(
-                search_alg=DeskGenerator(DeskSearcher(desk, books, where), overseer),
+                search_alg=PlaceGenerator(PlaceSearcher(desk, overseer, where), overseer),
                 num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
-                trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+                trial_name_creator=lambda trial: f"place_{trial.trial_id}",
+                trial_dirname_creator=lambda trial: f"place_{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name="group",
                 storage_path=folder,
-                stop=DeskStopper(desk, overseer, where),
+                stop=PlaceStopper(desk, overseer, where),
                 callbacks=[overseer],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
