@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import distribution_to_json
+from sqlalchemy import Row
 
 from mudman.faults import MudmanError
 from mudman.results import Fault, Outcome, TrialResult
 from mudman.specs import StudySpec
 from service.store import attempts, enqueued, optuna_rows, studies
-from service.store.attempts import Ending, Record
+from service.store.attempts import Ending, Record, Recorded
 from service.store.database import Database
 from service.store.leases import Lease
 from service.store.mirror import Mirror, distribution
@@ -64,6 +65,8 @@ class StudyInHand:
         space = self.spec.search_space().items()
         self._distributions = {name: distribution_to_json(distribution(range_)) for name, range_ in space}
         self._unborn: Attempt | None = None
+        self._enqueued = True
+        """Whether an enqueued trial may wait: not if the store has just said that none does."""
 
     def pin(self, preparation: dict[str, Any]) -> None:
         """From now on trials use the revisions that the preparation found, whatever the branches move to."""
@@ -96,7 +99,8 @@ class StudyInHand:
     def settle(self, attempt: Attempt, result: TrialResult) -> None:
         """The attempt has ended: its rows, then the book and the mirror."""
         ending = Ending.of(result)
-        self._record(attempt.ordinal, attempt.attempt, result)
+        recorded = self._record(attempt.ordinal, attempt.attempt, result)
+        self._enqueued = recorded is None or recorded.enqueued
         if self.book.end(attempt, ending.outcome):
             self._mirror.tell(attempt.ordinal, ending)
             self._curves.tell(attempt.ordinal, ending.outcome, result.relearning)
@@ -112,8 +116,7 @@ class StudyInHand:
             return next(iter(self.book.again))
         if not self.book.may_ask():
             return None
-        with self._database.begin() as session:
-            chosen = enqueued.first(session, self.id)
+        chosen = self._first_enqueued()
         try:
             suggestion = self._mirror.ask(chosen.hyperparameters if chosen else None)
         except Exception as error:  # whatever a sampler's arithmetic may end in
@@ -123,6 +126,13 @@ class StudyInHand:
         return Attempt(
             self.id, suggestion.ordinal, 1, suggestion.hyperparameters, opened=suggestion.open, enqueued=sequence
         )
+
+    def _first_enqueued(self) -> Row[tuple[int, dict[str, float]]] | None:
+        if not self._enqueued:
+            self._enqueued = True  # by the next time
+            return None
+        with self._database.begin() as session:
+            return enqueued.first(session, self.id)
 
     def _settle_left_behind(self, keys: list[tuple[int, int, bool]]) -> None:
         """An attempt without an end is lost; but not where no worker had begun it, nor in a study that was ended or
@@ -134,9 +144,9 @@ class StudyInHand:
             log.warning("%s: left behind, recorded as %s", Attempt(self.id, ordinal, number, {}), outcome)
             self._record(ordinal, number, TrialResult(outcome=outcome, fault=fault))
 
-    def _record(self, ordinal: int, attempt: int, result: TrialResult) -> None:
+    def _record(self, ordinal: int, attempt: int, result: TrialResult) -> Recorded | None:
         with self._database.begin() as session:
-            attempts.record(session, self._lease, self.id, ordinal, attempt, result)
+            return attempts.record(session, self._lease, self.id, ordinal, attempt, result)
 
 
 def _pinned(spec: StudySpec, preparation: dict[str, Any] | None) -> StudySpec:

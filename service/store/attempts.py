@@ -74,6 +74,14 @@ class Record:
     """Somebody asked for another attempt after this one."""
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What the store knows once an end is stored."""
+
+    enqueued: bool
+    """Whether an enqueued trial of the study waits."""
+
+
 def start(
     session: Session,
     lease: Lease,
@@ -119,8 +127,10 @@ def progress(session: Session, lease: Lease, reports: Iterable[Report]) -> None:
         raise LeaseLost(lease.group_id, lease.epoch)
 
 
-def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int, result: TrialResult) -> bool:
-    """The attempt has ended. False if its end is known already: the first one stands. Raises ``LeaseLost``."""
+def record(
+    session: Session, lease: Lease, study_id: str, ordinal: int, attempt: int, result: TrialResult
+) -> Recorded | None:
+    """The attempt has ended. None if its end is known already: the first one stands. Raises ``LeaseLost``."""
     result = _storable(result)
     ending = Ending.of(result)
     data = {"ordinal": ordinal, "attempt": attempt, "outcome": result.outcome, "value": result.value}
@@ -149,7 +159,7 @@ def record(session: Session, lease: Lease, study_id: str, ordinal: int, attempt:
     known = session.connection().execute(writes.END, given).one_or_none()
     if known is None:
         raise LeaseLost(lease.group_id, lease.epoch)
-    return known.last_event is not None
+    return None if known.last_event is None else Recorded(known.enqueued)
 
 
 def _steps(relearning: Curve) -> dict[int, float]:

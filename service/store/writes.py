@@ -69,7 +69,11 @@ END = text(
         update {SCHEMA}.study_group set failures = 0
         from ended, held where id = :group_id and held.failures > 0 and :verdict
     ), {events.appended("ended")}
-    select last_event from held left join told on true
+    select last_event, exists(
+        select from {SCHEMA}.enqueued_trial where study_id = :study_id and enqueued_trial.ordinal is null
+    ) as enqueued
+    from held left join told on true
     """
 )
-"""No row: the lease is lost; null: the end was known. ``verdict``: runners that failed before are forgotten."""
+"""No row: the lease is lost; ``last_event`` null: the end was known. ``verdict``: runners that failed before are
+forgotten."""
