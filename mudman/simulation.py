@@ -76,7 +76,8 @@ def _play(
     """Both phases, into ``curves``; how the trial ended, where it was not at its end."""
     for phase, total in (("unlearn", spec.budget.unlearn_passes), ("relearn", spec.attack.passes)):
         for step in range(1, _STEPS + 1):
-            time.sleep(seconds / (2 * _STEPS))
+            if seconds:
+                time.sleep(seconds / (2 * _STEPS))
             point = Point(passes=total * step // _STEPS, forget_loss=value + 1 / step, retain_loss=3.0)
             curves[phase].append(point)
             if report(Progress(phase=phase, passes=point.passes, of=total, point=point)) is Decision.STOP:

@@ -1,3 +1,4 @@
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -65,10 +66,16 @@ def parse(data: Any) -> StudySpec:
         raise SpecError(error.faults + [fault for fault in between if fault.path not in wrong]) from None
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    """Built once: that takes longer than to read a whole spec."""
+    return TypeAdapter(kind)
+
+
 def parse_as(kind: Any, data: Any, prefix: str = "") -> Any:
     """Validate ``data`` as the spec model ``kind``. Raises ``SpecError``; ``prefix`` leads every reported path."""
     try:
-        return TypeAdapter(kind).validate_python(data)
+        return _adapter(kind).validate_python(data)
     except ValidationError as error:
         raise SpecError(field_faults(error, data, kind, prefix)) from None
 

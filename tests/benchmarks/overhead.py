@@ -124,12 +124,12 @@ def ends_of(client: Client, endpoint, spec: dict) -> list[float]:
 
 
 def idle_share(client: Client, endpoint, spec: dict) -> float:
-    """Of the time between the ends of the first and the last full round, what the workers did not spend in trials."""
+    """Of the time from when every worker has ended a few trials to when the first one finds none left, what the workers
+    did not spend in trials."""
     places = spec["resources"]["max_concurrent"]
-    rows = run(client, endpoint, spec)[4 * places : -places]
-    begin, end = rows[0][0], rows[-1][0]
-    # What of the first trials lies before it makes up for what has not ended at its end.
-    busy = sum(seconds for _, seconds in rows[1:])
+    rows = run(client, endpoint, spec)
+    begin, end = rows[4 * places][0], rows[-places][0]
+    busy = sum(max(min(ended, end) - max(ended - seconds, begin), 0) for ended, seconds in rows)
     return 1 - busy / (places * (end - begin))
 
 
