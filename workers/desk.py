@@ -33,7 +33,9 @@ class Desk:
 
     # ---------------------------------------------------------------------------------------------- Tune's thread
 
-    def take(self, place: str, suits: Callable[[str], bool], patience: float) -> Attempt | None:
+    def take(
+        self, place: str, suits: Callable[[str], bool] = lambda study_id: True, patience: float = 0.0
+    ) -> Attempt | None:
         """The next attempt for a place that has none, of a study that ``suits`` it. While the ledger stores what has
         ended, and so is about to offer more, it is waited for, ``patience`` seconds at most."""
         with self._changed:

@@ -27,7 +27,7 @@ def ledger_of(one: Case, study: StudyInHand, max_live: int | None = None) -> tup
 def taken(desk: Desk) -> list[str]:
     """Everything that lies ready, taken as Tune would; Tune's names of the trials."""
     names = []
-    while desk.take(name := f"trial {time.monotonic_ns()}", 0):
+    while desk.take(name := f"trial {time.monotonic_ns()}"):
         names.append(name)
     return names
 
@@ -55,7 +55,7 @@ def test_a_group_asks_a_little_ahead_and_its_studies_take_turns(case, make_spec)
         ledger._turn()
         ledger._turn()
         assert desk.waiting == AHEAD == 2
-        begun += [desk.take(f"trial {len(begun) + n}", 0).study_id for n in range(2)]
+        begun += [desk.take(f"trial {len(begun) + n}").study_id for n in range(2)]
         assert begun.count(one.id) == begun.count(other)
     ledger._turn()
     assert desk.waiting == 0, "as many as each study allows at once"
@@ -70,7 +70,7 @@ def test_a_study_that_was_queued_later_is_left_to_the_next_runner_soon(case, mak
     later = one.another(make_spec(name="later"), queued=True)
     ledger._turn()
     assert not desk.halted
-    valid = TrialResult(outcome=Outcome.VALID, value=3.0).model_dump(mode="json")
+    valid = TrialResult(outcome=Outcome.VALID, value=3.0)
     desk.hear(name, Word(worker={}, result=valid))
     ledger._turn()
     ledger._turn()
@@ -125,7 +125,7 @@ def test_the_next_is_asked_when_the_one_before_is_told(case):
     [name] = taken(desk)
     ledger._turn()
     assert taken(desk) == []
-    valid = TrialResult(outcome=Outcome.VALID, value=3.0).model_dump(mode="json")
+    valid = TrialResult(outcome=Outcome.VALID, value=3.0)
     desk.hear(name, Word(worker={}, result=valid))
     ledger._turn()
     assert one.rows() == [(0, 1, "valid"), (1, 1, None)]
@@ -176,7 +176,7 @@ def test_a_paused_study_goes_on_in_the_same_runner(case, make_spec, monkeypatch)
     desk = Desk()
     ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
     ledger._turn()
-    begun = {attempt.study_id: attempt for attempt in (desk.take(name, 0) for name in ("t1", "t2"))}
+    begun = {attempt.study_id: attempt for attempt in (desk.take(name) for name in ("t1", "t2"))}
     assert begun.keys() == {one.id, other}
     of_other = "t1" if desk.holds("t1").study_id == other else "t2"
 
@@ -190,7 +190,7 @@ def test_a_paused_study_goes_on_in_the_same_runner(case, make_spec, monkeypatch)
     for study_id in (one.id, before):
         change_state(one, study_id, Action.RESUME)
     ledger._turn()
-    again = {attempt.study_id: attempt for attempt in (desk.take(name, 0) for name in ("t3", "t4"))}
+    again = {attempt.study_id: attempt for attempt in (desk.take(name) for name in ("t3", "t4"))}
     assert again[one.id] == begun[one.id].again()
     assert again[before].ordinal == 0
     assert one.rows() == [(0, 1, "cancelled"), (0, 2, None)]
@@ -221,7 +221,7 @@ def test_a_study_that_was_cancelled_and_deleted_is_let_go(case, make_spec, monke
         actions.delete(session, one.id)
     ledger._turn()
     ledger._turn()
-    assert {attempt.study_id for attempt in [desk.take("t1", 0)]} == {other}
+    assert {attempt.study_id for attempt in [desk.take("t1")]} == {other}
     assert (one.rows(), desk.waiting, desk.halted) == ([], 0, False)
 
 
@@ -248,7 +248,7 @@ def test_a_sampler_that_breaks_fails_its_own_study_alone(case, make_spec):
     desk = Desk()
     ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
     ledger._turn()
-    assert {attempt.study_id for attempt in [desk.take("t1", 0)]} == {other}
+    assert {attempt.study_id for attempt in [desk.take("t1")]} == {other}
     assert not desk.halted
     with one.database.begin() as session:
         failed, goes_on = (session.get_one(Study, study_id) for study_id in (one.id, other))

@@ -1,12 +1,11 @@
 """A trial in its actor, without Ray's scheduler: it never raises, reports in time, and stops when told."""
 
-import json
 import time
 
-from mudman.results import Outcome
+from mudman.results import Outcome, TrialResult
 from mudman.specs import parse
-from workers.actor import RunningTrial
-from workers.orders import Order, versions
+from workers.actor import HEARTBEAT, RunningTrial
+from workers.orders import Order, Word, versions
 
 PLACE = {"node": "127.0.0.1", "pid": 1, "device": "cpu"}
 
@@ -28,9 +27,16 @@ def order(seconds: float = 0.0, outcome: str = "valid", **changes) -> str:
     return Order(**{"versions": versions()} | fields).model_dump_json()
 
 
+def result_of(trial: RunningTrial) -> TrialResult:
+    deadline = time.monotonic() + 20
+    while (result := trial.word().result) is None:
+        assert time.monotonic() < deadline
+    return result
+
+
 def outcome(trial: RunningTrial) -> tuple[Outcome, str]:
-    result = trial.word(timeout=20).result
-    return Outcome(result["outcome"]), (result["fault"] or {}).get("type", "")
+    result = result_of(trial)
+    return result.outcome, result.fault.type if result.fault else ""
 
 
 def test_a_result_is_said_at_once():
@@ -46,13 +52,15 @@ def test_the_orders_cuts_reach_the_trial():
 
 def test_progress_is_said_in_between_with_the_curves_so_far():
     trial = RunningTrial(order(seconds=6), PLACE)
-    word = trial.word(timeout=1.5)
-    assert word.result is None
+    started = time.monotonic()
+    first, word, word = (trial.word() for _ in range(3))
+    assert 2 * HEARTBEAT <= time.monotonic() - started < 10 * HEARTBEAT
+    assert first.result is word.result is None
     assert word.progress["phase"] == "unlearn"
     assert word.progress["of"] == 50
     curve = word.progress["unlearning"]
     assert 1 <= len(curve["passes"]) == len(curve["forget_loss"]) < 10
-    json.dumps(word.model_dump())
+    assert Word.model_validate_json(word.model_dump_json()) == word
     trial.end()
     assert outcome(trial)[0] is Outcome.CANCELLED
 
@@ -66,4 +74,4 @@ def test_a_worker_of_another_version_says_so():
     other = order(versions=versions() | {"mudman": "0.0.1"})
     trial = RunningTrial(other, PLACE)
     assert outcome(trial) == (Outcome.ERROR, "VersionMismatch")
-    assert "same image" in trial.word(0).result["fault"]["message"]
+    assert "same image" in result_of(trial).fault.message

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from mudman import presets
 from mudman.results import Fault, Outcome, TrialResult
-from mudman.specs import ResourcesSpec, parse
-from workers.book import Attempt, Book
+from mudman.specs import ResourcesSpec
+from workers.book import Attempt
 from workers.breaker import STREAK
 from workers.desk import Desk
+from workers.overseer import Overseer
 from workers.places import AVOID, Places, request
-from workers.searcher import DeskSearcher
+from workers.searcher import PlaceSearcher
 
 
 @pytest.fixture
@@ -48,29 +48,41 @@ def test_trials_keep_away_from_quarantine_while_there_is_another_node(nodes):
     assert places.avoid("study") == frozenset(), "a node in quarantine is better than none"
 
 
-def test_the_first_trial_of_a_run_keeps_away_from_quarantine_too(nodes):
+def test_the_first_place_of_a_run_keeps_away_from_quarantine_too(nodes):
     desk = Desk()
     desk.quarantined = frozenset("a")
     places = Places(desk, ResourcesSpec())
-    books = {"study": Book("study", parse(presets.load("quickstart", {"model.id": "simulated"})))}
     desk.offer(Attempt("study", 0, 1, {}))
-    assert DeskSearcher(desk, books, places).suggest("first")[AVOID] == ["a"]
+    assert PlaceSearcher(desk, Overseer(desk, places, {}), places).suggest("first") == {AVOID: ["a"]}
 
 
-def test_a_trial_that_waits_for_a_node_that_is_gone_is_begun_anew_once_nothing_runs(nodes):
+def test_a_place_that_is_asked_for_on_a_node_that_is_gone_is_asked_for_anew_once_there_is_none(nodes):
     desk = Desk()
     places = Places(desk, ResourcesSpec())
     desk.offer(Attempt("study", 0, 1, {}))
-    desk.take("waits", 0)
     desk.quarantined = frozenset("a")
     waits = trial("waits", ["a"])
     places.look([waits])
-    assert not places.cornered, "b may have a place for it"
+    assert not places.cornered, "b may have room for it"
     desk.quarantined = frozenset()
     places.look([waits, trial("runs", ["a"], placed=True)])
     assert not places.cornered, "what runs is left to end"
     places.look([waits])
     assert places.cornered
+
+
+def test_a_place_that_is_asked_for_is_not_waited_for_once_the_share_is_gone(nodes):
+    desk = Desk()
+    places = Places(desk, ResourcesSpec())
+    desk.offer(Attempt("study", 0, 1, {}))
+    waits = trial("waits", [])
+    places.look([waits])
+    assert not places.cornered
+    desk.limit = 0
+    places.look([waits])
+    assert places.cornered
+    places.look([])
+    assert not places.cornered
 
 
 def test_a_node_is_blamed_by_the_ends_of_trials_of_a_study_that_works_elsewhere(nodes):
@@ -98,5 +110,5 @@ def test_what_is_asked_of_ray():
     held = {"CPU": 2.0, "GPU": 0.5}
     free, kept = (request(ResourcesSpec(cpus=2, gpus=0.5), {AVOID: avoid}) for avoid in ([], ["a", "b"]))
     assert free.bundles == kept.bundles == [held]
-    assert free != kept, "an actor is not reused by a trial that has to be elsewhere"
+    assert free != kept, "a place that has to be elsewhere"
     assert kept == request(ResourcesSpec(cpus=2, gpus=0.5), {AVOID: ["b", "a"]})

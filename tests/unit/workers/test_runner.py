@@ -30,11 +30,11 @@ def test_a_signal_in_the_middle_of_taking_a_result_does_not_lose_it(desk, number
     _obey_signals(desk)
     attempt = Attempt("study", 0, 1, {})
     desk.offer(attempt)
-    desk.take("trial", 0)
+    desk.take("place")
     valid = TrialResult(outcome=Outcome.VALID, value=3.0)
     with desk._changed:  # as the main thread holds it while it takes a result
         signal.raise_signal(number)
-        desk.hear("trial", Word(worker={}, result=valid.model_dump(mode="json")))
+        desk.hear("place", Word(worker={}, result=valid))
     assert halted(desk)
     assert desk.ended() == [(attempt, valid)]
 
