@@ -79,6 +79,16 @@ class Desk:
                 self._end(place, result)
             return attempt
 
+    def lose_waiting(self, result: TrialResult) -> Attempt | None:
+        """What has waited longest ends without having had a place; which one it was, if any waited."""
+        with self._changed:
+            if not self._ready:
+                return None
+            attempt = self._ready.popleft()
+            self._ended.append((attempt, result))
+            self._changed.notify_all()
+            return attempt
+
     def blame(self, node_id: str, reason: str) -> None:
         """Everything fails on the node: no trial is to be sent there for a while."""
         with self._changed:

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 TURN = 0.25
 """Seconds that a turn waits for something to happen."""
 AHEAD = 2
-"""Attempts of the whole group that wait to be taken, at most. Each is sampled without the results of those that run,
-and lost with the runner; more would bring nothing, for Tune itself has taken one before there is a place for it."""
+"""Attempts of the whole group that wait for a place, at most. Each is sampled without the results of those that run,
+and lost with the runner; the next is offered as soon as one is taken."""
 QUARANTINE = 600.0
 """Seconds that no trial is sent to a node on which everything failed."""
 LOOK = 0.9
@@ -97,13 +97,7 @@ class Ledger(threading.Thread):
             attempt, result = self._unsettled[0]
             self._studies[attempt.study_id].settle(attempt, result)
             self._unsettled.popleft()
-        due = time.monotonic() - self._looked >= LOOK
-        if due or self._desk.news:
-            self._store_progress()
-        if due:
-            self._quarantine()
-            self._look()
-            self._looked = time.monotonic()
+        self._keep_up()
         for study in list(self._active.values()):
             self._judge(study)
         if not self._active or (self._others_wait and not self._open()):
@@ -111,6 +105,24 @@ class Ledger(threading.Thread):
         elif not (self._others_wait or self._desk.halted):
             self._ask_ahead()
         self._desk.settled()
+
+    def _keep_up(self) -> None:
+        """With what runs, and with what was asked of the studies."""
+        due = time.monotonic() - self._looked >= LOOK
+        if due or self._desk.news:
+            self._store_progress()
+        if due:
+            self._quarantine()
+            self._look()
+            self._looked = time.monotonic()
+
+    def _meanwhile(self) -> None:
+        """While a sampler thinks."""
+        self._desk.limit = self._max_live()
+        try:
+            self._keep_up()
+        except DatabaseUnavailable as error:
+            log.warning("%s", error)
 
     def _store_progress(self) -> None:
         if words := self._desk.words():
@@ -169,7 +181,7 @@ class Ledger(threading.Thread):
         self._dismiss(study.id)
 
     def _dismiss(self, study_id: str) -> None:
-        del self._active[study_id]
+        self._active.pop(study_id, None)
         self._desk.withdraw(study_id)
 
     def _ask_ahead(self) -> None:
@@ -184,13 +196,15 @@ class Ledger(threading.Thread):
                 break
             study = self._active[self._rounds.next(self._active, able)]
             try:
-                self._desk.offer(study.next())
+                self._desk.offer(study.next(self._meanwhile))
             except SamplerFailed as failure:  # that study's alone
                 problem = sampler_failed(failure.fault)
                 self._conclude(study, Action.FAIL, {"reason": problem["detail"]}, problem)
             except NoPlace as refusal:  # the share has just become smaller
                 log.info("%s", refusal)
                 break
+            if study.id not in self._active:  # cancelled or paused while its sampler thought
+                self._dismiss(study.id)
 
     def _free_places(self) -> float:
         limit = self._max_live()

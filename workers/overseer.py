@@ -133,11 +133,14 @@ class Overseer(Forgetful, tune.Callback):
         return self._desk.allows(len(self._nodes)) and not self._desk.waiting
 
     def _see_off(self, trial: Trial) -> None:
-        """The place is gone. If its trial has handed in no result, its process died."""
-        place, node = trial.trial_id, self._nodes.pop(trial.trial_id, None)
+        """The place is gone. If its trial has handed in no result, its process died; and if it never spoke, it died
+        before it had one: what waited for it is lost, or it would wait for ever where no process can start."""
+        place, node, error = trial.trial_id, self._nodes.pop(trial.trial_id, None), _error_of(trial)
         if self._desk.holds(place):
-            error = _error_of(trial)
             self._lose(place, causes.result_of(error), node or causes.node_of(error))
+        elif error is not None and node is None and place not in self._spoke:
+            if attempt := self._desk.lose_waiting(result := causes.result_of(error)):
+                self._places.told(causes.node_of(error), attempt, result)
         self._forget(place)
         self._spoke.pop(place, None)
         self._trials.pop(place, None)

@@ -6,6 +6,8 @@ repeated, so that a step that a lost connection cut off is simply done again.
 
 import logging
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -19,13 +21,15 @@ from service.store import attempts, enqueued, optuna_rows, studies
 from service.store.attempts import Ending, Record, Recorded
 from service.store.database import Database
 from service.store.leases import Lease
-from service.store.mirror import Mirror, distribution
+from service.store.mirror import Mirror, Suggestion, distribution
 from service.store.states import State
 from workers.book import Attempt, Book
 from workers.curves import Curves
 
 log = logging.getLogger(__name__)
 
+LISTEN = 0.1
+"""Seconds between two looks at the rest of the world while a sampler thinks."""
 RUNNER_DIED = Fault(
     type="RunnerDied",
     message="the process that drove the study died or lost its lease while this trial ran; nothing was wrong with the "
@@ -72,10 +76,10 @@ class StudyInHand:
         """From now on trials use the revisions that the preparation found, whatever the branches move to."""
         self.spec = self.book.spec = _pinned(self.spec, preparation)
 
-    def next(self) -> Attempt | None:
+    def next(self, meanwhile: Callable[[], None] = lambda: None) -> Attempt | None:
         """Start the next attempt in both tables, and in the book; None if there is none to start. May raise
-        ``SamplerFailed``."""
-        if self._unborn is None and (chosen := self._choose()):
+        ``SamplerFailed``. ``meanwhile``: called again and again while a sampler thinks for long."""
+        if self._unborn is None and (chosen := self._choose(meanwhile)):
             self._unborn = replace(chosen, cuts=self._curves.cuts(chosen.ordinal))
         attempt = self._unborn
         if attempt is None:
@@ -111,14 +115,14 @@ class StudyInHand:
         """Whether there is something to start, and the study allows one more at once."""
         return len(self.book.open) < self.spec.resources.max_concurrent and bool(self.book.again or self.book.may_ask())
 
-    def _choose(self) -> Attempt | None:
+    def _choose(self, meanwhile: Callable[[], None]) -> Attempt | None:
         if self.book.again:
             return next(iter(self.book.again))
         if not self.book.may_ask():
             return None
         chosen = self._first_enqueued()
         try:
-            suggestion = self._mirror.ask(chosen.hyperparameters if chosen else None)
+            suggestion = self._suggested(chosen and chosen.hyperparameters, meanwhile)
         except Exception as error:  # whatever a sampler's arithmetic may end in
             fault = Fault(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
             raise SamplerFailed(fault) from error
@@ -126,6 +130,15 @@ class StudyInHand:
         return Attempt(
             self.id, suggestion.ordinal, 1, suggestion.hyperparameters, opened=suggestion.open, enqueued=sequence
         )
+
+    def _suggested(self, fixed: dict[str, float] | None, meanwhile: Callable[[], None]) -> Suggestion:
+        if not self._mirror.thinks_long:
+            return self._mirror.ask(fixed)
+        with ThreadPoolExecutor(1, "sampler") as pool:
+            thought = pool.submit(self._mirror.ask, fixed)
+            while wait([thought], LISTEN).not_done:
+                meanwhile()
+        return thought.result()
 
     def _first_enqueued(self) -> Row[tuple[int, dict[str, float]]] | None:
         if not self._enqueued:

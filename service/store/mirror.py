@@ -32,6 +32,11 @@ class Mirror:
         self._asked = 0
         self._open: set[int] = set()
 
+    @property
+    def thinks_long(self) -> bool:
+        """Whether ``ask`` may take seconds."""
+        return self._sampler.thinks_long
+
     def ask(self, fixed: dict[str, float] | None = None) -> Suggestion:
         """Sample the next ordinal. ``fixed``: values that somebody chose, by dotted path; the sampler has the rest."""
         opened, ordinal, chosen = tuple(sorted(self._open)), self._asked, fixed or {}

@@ -13,6 +13,9 @@ from service.store.optuna_rows import STATES, violation_of
 class Sampler(ABC):
     """Ordinals are asked for in order; their ends may come in any order, and again where a trial was retried."""
 
+    thinks_long = False
+    """Whether a suggestion may take seconds."""
+
     def __init__(self, spec: StudySpec):
         self.spec = spec
         self.space = spec.search_space()

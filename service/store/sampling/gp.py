@@ -21,6 +21,8 @@ class GaussianProcess(Sampler):
     known, and violations are squashed, v to sign(v) log(1 + |v|): a diverged trial must not flatten all others.
     """
 
+    thinks_long = True
+
     def __init__(self, spec: StudySpec):
         super().__init__(spec)
         self._rows = Rows(self.space, spec.objective.direction)

@@ -188,6 +188,7 @@ def simulated(
     outcome: str = "valid",
     max_concurrent: int = 1,
     startup_trials: int = 4,
+    sampler: str = "tpe",
     model: str = "simulated",
     **resources: float,
 ) -> StudySpec:
@@ -209,7 +210,7 @@ def simulated(
             "attack": {"rate": 3e-3, "passes": 20},
             "budget": {"unlearn_passes": 50, "trials": trials},
             "constraint": {"retain_loss_increase": 0.05},
-            "sampler": {"seed": 7, "startup_trials": startup_trials},
+            "sampler": {"type": sampler, "seed": 7, "startup_trials": startup_trials},
             "resources": {"max_concurrent": max_concurrent, **resources},
         }
     )

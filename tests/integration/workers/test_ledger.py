@@ -43,6 +43,43 @@ def test_no_more_trials_than_places(case, max_live, places):
     assert len(names) == len(one.rows()) == places
 
 
+def test_orders_are_obeyed_while_a_sampler_thinks(case):
+    one = case(trials=40, sampler="gp", startup_trials=20)
+    study = one.take_over()
+    for _ in range(20):
+        attempt = study.next()
+        study.settle(attempt, result_of(study, attempt))
+    ledger, desk = ledger_of(one, study)
+    seen = []
+
+    def obey():
+        if not seen:  # the first look while it thinks
+            one.change_state(Action.PAUSE)
+            ledger._looked = 0.0
+        ledger._meanwhile()
+        seen.append(dict(ledger._active))
+
+    ledger._look()
+    attempt = study.next(obey)
+    assert seen[0] == {}, "paused, and seen to be, before the thought was over"
+    assert (attempt.ordinal, desk.waiting) == (20, 0)
+
+
+def test_what_a_study_was_asked_before_it_was_paused_is_withdrawn(case):
+    one = case(trials=40, sampler="gp", startup_trials=20)
+    study = one.take_over()
+    for _ in range(20):
+        attempt = study.next()
+        study.settle(attempt, result_of(study, attempt))
+    ledger, desk = ledger_of(one, study)
+    ledger._look()
+    one.change_state(Action.PAUSE)
+    ledger._looked = 0.0
+    ledger._ask_ahead()
+    assert desk.waiting == 0
+    assert [(attempt.ordinal, result.outcome) for attempt, result in desk.ended()] == [(20, Outcome.CANCELLED)]
+
+
 def test_a_group_asks_a_little_ahead_and_its_studies_take_turns(case, make_spec):
     """What waits is sampled without the results of what runs, and is lost with the runner: so it is little."""
     one = case(max_concurrent=3)
@@ -259,6 +296,8 @@ def test_a_sampler_that_breaks_fails_its_own_study_alone(case, make_spec):
 
 
 class SamplerThatBreaks:
+    thinks_long = False
+
     def ask(self, fixed):
         raise LinAlgError("not positive definite")
 

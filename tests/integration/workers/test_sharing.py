@@ -66,18 +66,18 @@ def test_a_more_urgent_study_gets_every_place_as_soon_as_trials_end(site, make_s
 
 
 @pytest.mark.long
-def test_quotas_hold_at_every_moment_and_a_card_is_parted(site, make_spec):
+def test_quotas_hold_at_every_moment_and_cards_are_parted(site, make_spec):
     site.environment["MUDMAN_OWNER_QUOTAS"] = json.dumps({"ann": {"trials": 1}})
     small = {"cpus": 0.5, "max_concurrent": 4}
     hers = [submit(site, make_spec, "ann", name, trials=4, seconds=0.2, **small) for name in ("one", "two")]
-    card = submit(site, make_spec, "bob", "card", trials=9, seconds=60, gpus=0.5, **small)  # until both have begun
+    cards = submit(site, make_spec, "bob", "cards", trials=9, seconds=60, gpus=0.5, **small)  # until all have begun
     site.dispatch()
     for study_id in hers:
         site.until_state(study_id, "completed")
-    site.until("two halves are in use", lambda: sum(bool(t.worker) and not t.outcome for t in site.trials(card)) == 2)
-    site.change_state(card, Action.CANCEL)
-    site.until("all is over", lambda: all(trial.outcome for trial in site.trials(card)))
+    site.until("four halves are in use", lambda: sum(bool(t.worker) and not t.outcome for t in site.trials(cards)) == 4)
+    site.change_state(cards, Action.CANCEL)
+    site.until("all is over", lambda: all(trial.outcome for trial in site.trials(cards)))
     assert most_at_once([interval for study_id in hers for interval in ran(site.trials(study_id))]) == 1
-    halves = site.trials(card)
-    assert most_at_once(ran(halves)) == 2
-    assert {trial.worker["device"] for trial in halves if trial.worker} == {"cuda:0"}
+    halves = [trial for trial in site.trials(cards) if trial.worker]
+    for device in ("cuda:0", "cuda:1"):
+        assert most_at_once(ran([trial for trial in halves if trial.worker["device"] == device])) == 2

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cloudpickle
 import pytest
 import ray
 
@@ -200,6 +201,20 @@ def test_what_runs_where_a_process_died_is_lost(scene):
     scene.overseer.on_trial_error(1, scene.trials, trial)
     [(attempt, result)] = scene.desk.ended()
     assert (attempt.ordinal, result.outcome, result.fault.type) == (0, Outcome.LOST, "WorkerDied")
+
+
+def test_what_waits_for_a_process_that_cannot_start_is_lost_too(scene, tmp_path):
+    """Otherwise one process after the other would be started for it, for ever."""
+    scene.offer(0, 1)
+    trial = scene.place("a", started=False)
+    trial.over, trial.pickled_error_file = True, str(tmp_path / "error.pkl")
+    (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(ImportError("no module")))
+    scene.overseer.on_trial_error(1, scene.trials, trial)
+    scene.pass_by(LOOK)
+    [(attempt, result)] = scene.desk.ended()
+    assert (attempt.ordinal, result.outcome, result.fault.type) == (0, Outcome.LOST, "WorkerDied")
+    assert "ImportError: no module" in result.fault.message
+    assert scene.desk.waiting == 1
 
 
 def test_a_trial_that_makes_no_pass_is_lost_and_told_to_end(scene):
