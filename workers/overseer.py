@@ -111,7 +111,9 @@ class Overseer(Forgetful, tune.Callback):
                 self._watch_over(trial, now)
         for place, fault in self._watch.overdue(now).items():
             self._watch.end(place)
-            self._lose(place, TrialResult(outcome=Outcome.LOST, fault=fault), self._nodes.get(place))
+            result = TrialResult(outcome=Outcome.LOST, fault=fault)
+            if attempt := self._desk.lose(place, result):
+                self._places.told(self._nodes.get(place), attempt, result)
         self._places.look(self._trials.values())
 
     def _give(self, place: str, patience: float) -> bool:
@@ -135,15 +137,19 @@ class Overseer(Forgetful, tune.Callback):
     def _see_off(self, trial: Trial) -> None:
         """The place is gone. If its trial has handed in no result, its process died; and if it never spoke, it died
         before it had one: what waited for it is lost, or it would wait for ever where no process can start."""
-        place, node, error = trial.trial_id, self._nodes.pop(trial.trial_id, None), _error_of(trial)
-        if self._desk.holds(place):
-            self._lose(place, causes.result_of(error), node or causes.node_of(error))
-        elif error is not None and node is None and place not in self._spoke:
-            if attempt := self._desk.lose_waiting(result := causes.result_of(error)):
-                self._places.told(causes.node_of(error), attempt, result)
+        self._catch_up()
+        place = trial.trial_id
+        if self._trials.pop(place, None) is None:
+            return  # seen off before
+        spoke, node, error = place in self._nodes, self._nodes.pop(place, None), _error_of(trial)
+        result, node = causes.result_of(error), node or causes.node_of(error)
+        attempt = self._desk.lose(place, result)
+        if error is not None and not spoke:
+            attempt = self._desk.lose_waiting(result)
+        if attempt:
+            self._places.told(node, attempt, result)
         self._forget(place)
         self._spoke.pop(place, None)
-        self._trials.pop(place, None)
 
     def _forget(self, place: str) -> None:
         """Nothing runs there any more."""
@@ -176,10 +182,6 @@ class Overseer(Forgetful, tune.Callback):
     def _catch_up(self) -> None:
         self._trials |= {trial.trial_id: trial for trial in self._all[self._seen :]}
         self._seen = len(self._all)
-
-    def _lose(self, place: str, result: TrialResult, node: str | None) -> None:
-        if attempt := self._desk.lose(place, result):
-            self._places.told(node, attempt, result)
 
 
 def _order(attempt: Attempt, book: Book) -> str:
