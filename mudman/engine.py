@@ -171,7 +171,7 @@ def relearn(
         raise SpecError(faults)
 
     schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, None, on_pass)
-    counted = Passes(model, schedule.passed)
+    counted = Passes(model, schedule.passed, spends_at_once=True)
     names, weights = zip(*_attacked(model, spec).items(), strict=True)
 
     def step(tokens: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Losses on a model's output: pure functions, each a scalar.
 
-``logits`` are [batch, length, vocabulary] and ``tokens`` [batch, length], LongTensor. There is no padding: every
-position weighs the same. Most losses look at the *next* token t of every position but the last, in float32, as
-published; z are the logits there and p = softmax(z). Sources: arXiv 2506.12484, section 3 and appendix E.
+``logits`` are [batch, length, vocabulary], formed or not (``head.Logits``), and ``tokens`` [batch, length], LongTensor.
+There is no padding: every position weighs the same. Most losses look at the *next* token t of every position but the
+last, in float32, as published; z are the logits there and p = softmax(z). Sources: arXiv 2506.12484, section 3 and
+appendix E.
 """
 
 from collections.abc import Callable
@@ -12,60 +13,76 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mudman.head import Logits, RowLoss
 from mudman.specs.losses import Loss
 
 
-def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor | Logits, tokens: Tensor) -> Tensor:
     """Mean −log p(next token) over all positions but the last, in nats; computed in float32. Returns a scalar."""
-    predictions = logits[:, :-1].float().flatten(0, 1)
-    return F.cross_entropy(predictions, tokens[:, 1:].flatten())
+    if isinstance(logits, Logits):
+        return logits.cross_entropy(tokens)
+    return _mean_over_next(F.cross_entropy, logits, tokens)
 
 
-def neg_cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+def neg_cross_entropy(logits: Tensor | Logits, tokens: Tensor) -> Tensor:
     """−cross_entropy: its descent is gradient ascent on the forget set."""
     return -cross_entropy(logits, tokens)
 
 
-def neg_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+def neg_entropy(logits: Tensor | Logits, tokens: Tensor) -> Tensor:
     """Mean Σ p log p over all positions, the last included, in the logits' own type. Returns a scalar."""
-    log_p = F.log_softmax(logits, dim=-1)
-    return (log_p.exp() * log_p).sum(-1).mean()
+
+    def rows(z: Tensor, _targets: Tensor) -> Tensor:
+        return _sum_p_log_p(z)
+
+    if isinstance(logits, Logits):
+        return logits.mean_over_all(rows, tokens)
+    return rows(logits, tokens).mean()
 
 
-def correct_logit(logits: Tensor, tokens: Tensor, clip: float) -> Tensor:
+def correct_logit(logits: Tensor | Logits, tokens: Tensor, clip: float) -> Tensor:
     """Selective logit loss: mean of max(z_t − mean z, clip), so that no token is pushed further once it is below.
 
     The paper prints a sum; the published code takes the mean, and so does this.
     """
-    return _above_mean(logits, tokens).clamp(min=clip).mean()
+    return _mean_over_next(lambda z, t: _above_mean(z, t).clamp(min=clip), logits, tokens)
 
 
-def soft_logit(logits: Tensor, tokens: Tensor, scale: float) -> Tensor:
+def soft_logit(logits: Tensor | Logits, tokens: Tensor, scale: float) -> Tensor:
     """Mean s · atan(x / s) with x = z_t − mean z: a soft clip on both sides, bounded by ± s · π/2."""
-    return (scale * torch.atan(_above_mean(logits, tokens) / scale)).mean()
+    return _mean_over_next(lambda z, t: scale * torch.atan(_above_mean(z, t) / scale), logits, tokens)
 
 
-def soft_cross_entropy(logits: Tensor, tokens: Tensor, scale: float) -> Tensor:
+def soft_cross_entropy(logits: Tensor | Logits, tokens: Tensor, scale: float) -> Tensor:
     """Mean −s · atan(−log p_t / s): gradient ascent whose pull on a token ends as that token is forgotten."""
-    each = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-    return -(scale * torch.atan(each / scale)).mean()
+
+    def rows(z: Tensor, t: Tensor) -> Tensor:
+        return -scale * torch.atan(F.cross_entropy(z, t, reduction="none") / scale)
+
+    return _mean_over_next(rows, logits, tokens)
 
 
-def biased_entropy(logits: Tensor, tokens: Tensor, bias: float) -> Tensor:
+def biased_entropy(logits: Tensor | Logits, tokens: Tensor, bias: float) -> Tensor:
     """Mean Σ p log p after ``bias`` was added to z_t: its optimum has the correct token below the others."""
-    predictions, correct = _next_tokens(logits, tokens)
-    return neg_entropy(predictions.scatter_add(-1, correct, torch.full_like(predictions[..., :1], bias)), tokens)
+
+    def rows(z: Tensor, t: Tensor) -> Tensor:
+        return _sum_p_log_p(z.scatter_add(-1, t[:, None], torch.full_like(z[:, :1], bias)))
+
+    return _mean_over_next(rows, logits, tokens)
 
 
-def flipped_probability(logits: Tensor, tokens: Tensor, bias: float, only_correct: bool) -> Tensor:
+def flipped_probability(logits: Tensor | Logits, tokens: Tensor, bias: float, only_correct: bool) -> Tensor:
     """Mean −log(1 − p_t), ``bias`` added to z_t first. ``only_correct``: the gradient reaches z_t alone.
 
     −log(1 − p_t) is softplus(z_t − log Σ exp z over the other tokens): finite also where p_t rounds to 1.
     """
-    predictions, correct = _next_tokens(logits, tokens)
-    others = predictions.scatter(-1, correct, -torch.inf).logsumexp(-1)
-    margin = predictions.gather(-1, correct).squeeze(-1) + bias - (others.detach() if only_correct else others)
-    return F.softplus(margin).mean()
+
+    def rows(z: Tensor, t: Tensor) -> Tensor:
+        others = z.scatter(-1, t[:, None], -torch.inf).logsumexp(-1)
+        margin = _correct(z, t) + bias - (others.detach() if only_correct else others)
+        return F.softplus(margin)
+
+    return _mean_over_next(rows, logits, tokens)
 
 
 def stream_activation(hidden: tuple[Tensor, ...]) -> Tensor:
@@ -73,15 +90,25 @@ def stream_activation(hidden: tuple[Tensor, ...]) -> Tensor:
     return torch.stack([torch.linalg.vector_norm(state, dim=-1).mean().square() for state in hidden[:-1]]).sum()
 
 
-def _next_tokens(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Float32 logits of all positions but the last, and the tokens that follow, [batch, length − 1, 1]."""
-    return logits[:, :-1].float(), tokens[:, 1:, None]
+def _mean_over_next(rows: RowLoss, logits: Tensor | Logits, tokens: Tensor) -> Tensor:
+    """Mean of the rows' losses on float32 logits of all positions but the last, and the tokens that follow."""
+    if isinstance(logits, Logits):
+        return logits.mean_over_next(rows, tokens)
+    return rows(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten()).mean()
 
 
-def _above_mean(logits: Tensor, tokens: Tensor) -> Tensor:
-    """z_t − mean z for all positions but the last, in float32."""
-    predictions, correct = _next_tokens(logits, tokens)
-    return predictions.gather(-1, correct).squeeze(-1) - predictions.mean(-1)
+def _sum_p_log_p(z: Tensor) -> Tensor:
+    log_p = F.log_softmax(z, dim=-1)
+    return (log_p.exp() * log_p).sum(-1)
+
+
+def _correct(z: Tensor, t: Tensor) -> Tensor:
+    return z.gather(-1, t[:, None]).squeeze(-1)
+
+
+def _above_mean(z: Tensor, t: Tensor) -> Tensor:
+    """z_t − mean z of each row."""
+    return _correct(z, t) - z.mean(-1)
 
 
 ON_LOGITS: dict[str, Callable[..., Tensor]] = {

@@ -1,10 +1,13 @@
 """Forward and backward passes, each counted, with a look for a stop order after each."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from mudman.head import has_plain_head, unformed
 
 
 class Passes:
@@ -14,19 +17,27 @@ class Passes:
     end the phase there.
     """
 
-    def __init__(self, model: nn.Module, on_pass: Callable[[], None] | None = None):
+    def __init__(self, model: nn.Module, on_pass: Callable[[], None] | None = None, *, spends_at_once: bool = False):
+        """``spends_at_once``: gradients are taken once from each forward, before any weight has changed. Otherwise a
+        head that is trained itself forms its logits whole: a later backward goes through its weight of that moment."""
         self.model = model
         self.made = 0
+        self._plain_head, self._spends_at_once = has_plain_head(model), spends_at_once
         self._on_pass = on_pass
 
     def forward(self, tokens: Tensor, hidden_states: bool = False, weights: Mapping[str, Tensor] | None = None):
         """The model's output on ``tokens`` [batch, length]: an object with ``logits`` (and ``hidden_states``).
 
-        ``weights``: tensors, by parameter name, that stand in for the model's own and get their gradients.
+        ``weights``: tensors, by parameter name, that stand in for the model's own and get their gradients; second
+        derivatives may be taken through them, so logits are then formed.
         """
         inputs = {"input_ids": tokens, "use_cache": False}
         inputs |= {"output_hidden_states": True} if hidden_states else {}
-        output = self.model(**inputs) if weights is None else functional_call(self.model, dict(weights), (), inputs)
+        if weights is not None:
+            output = functional_call(self.model, dict(weights), (), inputs)
+        else:
+            with unformed(self.model) if self._fuses() else nullcontext():
+                output = self.model(**inputs)
         self._count()
         return output
 
@@ -75,6 +86,11 @@ class Passes:
             for handle in handles:
                 handle.remove()
         self._count()
+
+    def _fuses(self) -> bool:
+        if not self._plain_head or not has_plain_head(self.model):
+            return False
+        return self._spends_at_once or not self.model.get_output_embeddings().weight.requires_grad
 
     def _count(self) -> None:
         self.made += 1

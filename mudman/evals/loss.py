@@ -1,11 +1,13 @@
 """Loss on held-out batches."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mudman.head import has_plain_head, unformed
 from mudman.losses import cross_entropy
 from mudman.modes import in_mode
 
@@ -13,7 +15,7 @@ from mudman.modes import in_mode
 @torch.no_grad()
 def mean_loss(model: nn.Module, batches: Sequence[Tensor]) -> float:
     """Mean cross-entropy over token batches [batch, length], in nats per token, in evaluation mode."""
-    with in_mode(model, training=False):
+    with in_mode(model, training=False), unformed(model) if has_plain_head(model) else nullcontext():
         losses = [cross_entropy(model(input_ids=tokens, use_cache=False).logits, tokens) for tokens in batches]
     return torch.stack(losses).mean().item()
 

@@ -37,6 +37,8 @@ class Storm:
     patience: float = 8.0
     """Seconds that a fault waits for something to hit."""
     said: list[str] = field(default_factory=list)
+    hits: int = 0
+    """Faults that found something to hit."""
     _seen: dict[tuple[str, int, int], tuple] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -118,8 +120,11 @@ class Storm:
         self.site.until("a trial runs", lambda: any(map(self.site.worker_of, study_ids)))
         for number, (kind, study_id, length, pause) in enumerate(self.drawn(study_ids)):
             self._thaw()
+            self._keep_busy(study_id)
             self.said.append(f"{number} {kind.__name__} {study_id}")
+            told = len(self.said)
             kind(self, study_id, length)
+            self.hits += len(self.said) == told
             self._remember(study_ids)
             time.sleep(pause)
         for _, process in self._frozen:
@@ -134,6 +139,11 @@ class Storm:
             within,
         )
         self._remember(study_ids)
+
+    def _keep_busy(self, study_id: str) -> None:
+        """A study that has completed gets a larger budget: a storm over what is done would find nothing to hit."""
+        if self.site.state(study_id) == "completed":
+            self._do(actions.extend, study_id, self.site.spec(study_id).budget.trials + 10)
 
     def _is_complete(self, study_id: str) -> bool:
         state = self.site.state(study_id)
@@ -167,9 +177,10 @@ class Storm:
     def _found(self, find: Callable[[str], int | None], study_id: str) -> int | None:
         """A victim; one that is just being started again is waited for a little."""
         deadline = time.monotonic() + self.patience
-        while (pid := find(study_id)) is None and self.site.state(study_id) != "completed":
+        while (pid := find(study_id)) is None:
             if time.monotonic() > deadline:
                 return None
+            self._keep_busy(study_id)
             time.sleep(0.05)
         return pid
 

@@ -17,6 +17,7 @@ def test_a_storm_loses_nothing(site, postgres):
     storm = Storm(site, postgres, SEED, FAULTS)
     try:
         storm.rage([*alone, several], within=120 + 2 * FAULTS)
+        assert storm.hits >= 0.6 * FAULTS, f"{storm.hits} of {FAULTS} faults found something to hit"
         for study_id in (*alone, several):
             outcomes = storm.check(study_id)
             storm.said.append(f"{study_id}: {dict(outcomes)}")
@@ -24,4 +25,4 @@ def test_a_storm_loses_nothing(site, postgres):
             if not (storm.given_up(study_id) or study_id in storm.steered):
                 assert_undisturbed(site, study_id)
     finally:
-        sys.stdout.write("\n  ".join([f"storm {SEED}, {FAULTS} faults:", *storm.said]) + "\n")
+        sys.stdout.write("\n  ".join([f"storm {SEED}, {FAULTS} faults:", *storm.said]) + f"\n  {storm.hits} hit\n")

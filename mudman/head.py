@@ -1,0 +1,181 @@
+"""The output head, fused with what a loss makes of its logits: they are formed a few rows at a time, never whole.
+
+A loss that is a mean over positions needs of the logits [positions, vocabulary] one row at a time, and so does its
+gradient. So the forward pass of the loss forms, chunk by chunk, the logits, the loss and its gradient with respect to
+hidden states (and to the head's weight, where that is trained), while the chunk lies in the processor's cache; the
+backward pass only hands out what was formed. The slow twin is ``F.linear`` followed by the same loss
+(``tests/core/test_head.py``).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mudman.modes import in_mode
+
+CHUNK = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
+"""Bytes of float32 logits that exist at once: about the shared cache of a CPU, rows enough for a GPU's products."""
+
+RowLoss = Callable[[Tensor, Tensor], Tensor]
+"""Of logits [rows, vocabulary] and target tokens [rows] the loss of each row, [rows]; differentiable."""
+
+_plain: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+class Logits:
+    """Logits [batch, length, vocabulary] not formed: ``hidden`` states [batch, length, width] in front of the head."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None):
+        self.hidden, self.weight, self.bias = hidden, weight, bias
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def formed(self) -> Tensor:
+        """The slow twin of everything here."""
+        return F.linear(self.hidden, self.weight, self.bias)
+
+    def detach(self) -> "Logits":
+        return Logits(
+            self.hidden.detach(), self.weight.detach(), self.bias if self.bias is None else self.bias.detach()
+        )
+
+    def cross_entropy(self, tokens: Tensor) -> Tensor:
+        """As ``losses.cross_entropy``. Asked twice for the same tokens it is one scalar, of one graph: the adversary
+        and the unlearning step share it."""
+        if self._last is None or self._last[0] is not tokens:
+            self._last = tokens, self._mean(_cross_entropy, self.hidden[:, :-1], tokens[:, 1:])
+        return self._last[1]
+
+    def mean_over_next(self, loss: RowLoss, tokens: Tensor) -> Tensor:
+        """Mean over all positions but the last of ``loss`` on float32 logits and the next tokens. A scalar."""
+        rows = _by_autograd(lambda logits, targets: loss(logits.float(), targets))
+        return self._mean(rows, self.hidden[:, :-1], tokens[:, 1:])
+
+    def mean_over_all(self, loss: RowLoss, tokens: Tensor) -> Tensor:
+        """Mean over all positions of ``loss`` on logits in their own type, and the tokens there. A scalar."""
+        return self._mean(_by_autograd(loss), self.hidden, tokens)
+
+    def _mean(self, rows: "_Rows", hidden: Tensor, targets: Tensor) -> Tensor:
+        parts = hidden.flatten(0, 1), self.weight, self.bias
+        wanted = [torch.is_grad_enabled() and part is not None and part.requires_grad for part in parts]
+        return _MeanOverRows.apply(*parts, targets.flatten(), rows, wanted)
+
+
+@contextmanager
+def unformed(model: nn.Module) -> Iterator[None]:
+    """Inside, the model's outputs have ``Logits`` for their logits, where its head is a plain linear layer."""
+    head = model.get_output_embeddings()
+    seen: list[Logits] = []
+
+    def catch(head: nn.Linear, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden, weight, bias = inputs[0], head.weight, head.bias
+        if torch.is_autocast_enabled(hidden.device.type):
+            dtype = torch.get_autocast_dtype(hidden.device.type)
+            hidden, weight, bias = hidden.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
+        seen.append(Logits(hidden, weight, bias))
+        return (inputs[0][:, :0],)
+
+    def hand_over(_model: nn.Module, _inputs: tuple, output):
+        output.logits = seen.pop()
+        return output
+
+    hooks = [head.register_forward_pre_hook(catch), model.register_forward_hook(hand_over)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def has_plain_head(model: nn.Module) -> bool:
+    """Whether the model's logits are what a linear head makes of its last hidden states, and nothing is done to them
+    afterwards (some architectures cap or scale them). Found out once by a look at both, and not while hooks watch the
+    head: adapters change what it computes."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if type(head) is not nn.Linear or head._forward_hooks or head._forward_pre_hooks:
+        return False
+    if model not in _plain:
+        _plain[model] = _is_plain(model, head)
+    return _plain[model]
+
+
+@torch.no_grad()
+def _is_plain(model: nn.Module, head: nn.Linear) -> bool:
+    # Not token 0 alone: as padding its embedding may be zero, and nothing done to zeros shows.
+    tokens, seen = torch.arange(1, 9, device=head.weight.device)[None] % len(head.weight), []
+    hook = head.register_forward_hook(lambda _head, _inputs, output: seen.append(output))
+    try:
+        with in_mode(model, training=False):
+            logits = model(input_ids=tokens, use_cache=False).logits
+    finally:
+        hook.remove()
+    return len(seen) == 1 and torch.equal(seen[0], logits)
+
+
+# ------------------------------------------------------------------------------------------------- chunks of rows
+
+_Rows = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
+"""Logits [rows, vocabulary] (may be overwritten), targets [rows], whether a gradient is wanted: the sum of the rows'
+losses in float32, and its gradient with respect to the logits."""
+
+
+class _MeanOverRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, rows: _Rows, wanted: list[bool]) -> Tensor:
+        count, vocabulary = len(hidden), len(weight)
+        size = max(1, CHUNK.get(hidden.device.type, CHUNK["cuda"]) // (4 * vocabulary))
+        total = torch.zeros((), device=hidden.device)
+        of_hidden, of_weight, of_bias = (
+            torch.zeros_like(part) if want else None for part, want in zip((hidden, weight, bias), wanted, strict=True)
+        )
+        for some in torch.arange(count).split(size):
+            part = slice(int(some[0]), int(some[-1]) + 1)
+            logits = F.linear(hidden[part], weight, bias)
+            loss, gradient = rows(logits, targets[part], any(wanted))
+            total += loss
+            if gradient is None:
+                continue
+            gradient = gradient.div_(count).to(weight.dtype)
+            if of_hidden is not None:
+                torch.mm(gradient, weight, out=of_hidden[part])
+            if of_weight is not None:
+                of_weight.addmm_(gradient.T, hidden[part])
+            if of_bias is not None:
+                of_bias += gradient.sum(0)
+        ctx.save_for_backward(of_hidden, of_weight, of_bias)
+        return total / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, scale: Tensor):
+        # Where it can be seen without waiting for the device, a plain descent costs no copy.
+        one = scale.device.type == "cpu" and scale == 1
+        formed = (part if part is None or one else part * scale for part in ctx.saved_tensors)
+        return *formed, None, None, None
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+    """−log p(target) in float32, by hand: one exponential per entry, and its memory is used again."""
+    logits = logits.float()
+    correct = logits.gather(-1, targets[:, None])
+    highest, where = logits.max(-1, keepdim=True)
+    p = torch.softmax(logits, -1)
+    # The likeliest token's probability is at least one in the vocabulary: its logarithm is exact where p(target) is 0.
+    loss = (highest - p.gather(-1, where).log() - correct).sum()
+    if not wanted:
+        return loss, None
+    return loss, p.scatter_add_(-1, targets[:, None], torch.full_like(correct, -1.0))
+
+
+def _by_autograd(loss: RowLoss) -> _Rows:
+    def rows(logits: Tensor, targets: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        with torch.set_grad_enabled(wanted):
+            logits = logits.detach().requires_grad_(wanted)
+            total = loss(logits, targets).sum()
+            return total.detach().float(), torch.autograd.grad(total, logits)[0] if wanted else None
+
+    return rows
