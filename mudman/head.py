@@ -30,18 +30,21 @@ _plain: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 class Logits:
     """Logits [batch, length, vocabulary] not formed: ``hidden`` states [batch, length, width] in front of the head."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None):
-        self.hidden, self.weight, self.bias = hidden, weight, bias
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None):
+        """``dtype``: that the product is computed in; that of ``hidden`` by default."""
+        self.hidden, self.weight, self.bias, self.dtype = hidden, weight, bias, dtype or hidden.dtype
         self._last: tuple[Tensor, Tensor] | None = None
 
     def formed(self) -> Tensor:
         """The slow twin of everything here."""
-        return F.linear(self.hidden, self.weight, self.bias)
+        return F.linear(*(part if part is None else part.to(self.dtype) for part in self._parts))
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self.hidden, self.weight, self.bias
 
     def detach(self) -> "Logits":
-        return Logits(
-            self.hidden.detach(), self.weight.detach(), self.bias if self.bias is None else self.bias.detach()
-        )
+        return Logits(*(part if part is None else part.detach() for part in self._parts), self.dtype)
 
     def cross_entropy(self, tokens: Tensor) -> Tensor:
         """As ``losses.cross_entropy``. Asked twice for the same tokens it is one scalar, of one graph: the adversary
@@ -62,7 +65,7 @@ class Logits:
     def _mean(self, rows: "_Rows", hidden: Tensor, targets: Tensor) -> Tensor:
         parts = hidden.flatten(0, 1), self.weight, self.bias
         wanted = [torch.is_grad_enabled() and part is not None and part.requires_grad for part in parts]
-        return _MeanOverRows.apply(*parts, targets.flatten(), rows, wanted)
+        return _MeanOverRows.apply(*parts, targets.flatten(), rows, wanted, self.dtype)
 
 
 @contextmanager
@@ -72,12 +75,10 @@ def unformed(model: nn.Module) -> Iterator[None]:
     seen: list[Logits] = []
 
     def catch(head: nn.Linear, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden, weight, bias = inputs[0], head.weight, head.bias
-        if torch.is_autocast_enabled(hidden.device.type):
-            dtype = torch.get_autocast_dtype(hidden.device.type)
-            hidden, weight, bias = hidden.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
-        seen.append(Logits(hidden, weight, bias))
-        return (inputs[0][:, :0],)
+        hidden, device = inputs[0], inputs[0].device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        seen.append(Logits(hidden, head.weight, head.bias, dtype))
+        return (hidden[:, :0],)
 
     def hand_over(_model: nn.Module, _inputs: tuple, output):
         output.logits = seen.pop()
@@ -125,25 +126,25 @@ losses in float32, and its gradient with respect to the logits."""
 
 class _MeanOverRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, rows: _Rows, wanted: list[bool]) -> Tensor:
-        count, vocabulary = len(hidden), len(weight)
-        size = max(1, CHUNK.get(hidden.device.type, CHUNK["cuda"]) // (4 * vocabulary))
-        total = torch.zeros((), device=hidden.device)
+    def forward(ctx, hidden, weight, bias, targets, rows: _Rows, wanted: list[bool], dtype: torch.dtype) -> Tensor:
+        count, size = len(hidden), max(1, CHUNK.get(hidden.device.type, CHUNK["cuda"]) // (4 * len(weight)))
+        # Gradients gather in the type of what they are for; products are formed in ``dtype``.
         of_hidden, of_weight, of_bias = (
             torch.zeros_like(part) if want else None for part, want in zip((hidden, weight, bias), wanted, strict=True)
         )
-        for some in torch.arange(count).split(size):
-            part = slice(int(some[0]), int(some[-1]) + 1)
-            logits = F.linear(hidden[part], weight, bias)
-            loss, gradient = rows(logits, targets[part], any(wanted))
+        hidden, weight, bias = (part if part is None else part.to(dtype) for part in (hidden, weight, bias))
+        total = torch.zeros((), device=hidden.device)
+        for first in range(0, count, size):
+            part = slice(first, first + size)
+            loss, gradient = rows(F.linear(hidden[part], weight, bias), targets[part], any(wanted))
             total += loss
             if gradient is None:
                 continue
-            gradient = gradient.div_(count).to(weight.dtype)
+            gradient = gradient.div_(count).to(dtype)
             if of_hidden is not None:
-                torch.mm(gradient, weight, out=of_hidden[part])
+                of_hidden[part] = gradient @ weight
             if of_weight is not None:
-                of_weight.addmm_(gradient.T, hidden[part])
+                of_weight += gradient.T @ hidden[part]
             if of_bias is not None:
                 of_bias += gradient.sum(0)
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
@@ -155,17 +156,17 @@ class _MeanOverRows(torch.autograd.Function):
         # Where it can be seen without waiting for the device, a plain descent costs no copy.
         one = scale.device.type == "cpu" and scale == 1
         formed = (part if part is None or one else part * scale for part in ctx.saved_tensors)
-        return *formed, None, None, None
+        return *formed, None, None, None, None
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
     """−log p(target) in float32, by hand: one exponential per entry, and its memory is used again."""
     logits = logits.float()
     correct = logits.gather(-1, targets[:, None])
-    highest, where = logits.max(-1, keepdim=True)
     p = torch.softmax(logits, -1)
-    # The likeliest token's probability is at least one in the vocabulary: its logarithm is exact where p(target) is 0.
-    loss = (highest - p.gather(-1, where).log() - correct).sum()
+    # log Σ exp z, by the likeliest token: its p is at least one in the vocabulary, where that of the target may be 0.
+    normalizer = logits.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
+    loss = (normalizer - correct).sum()
     if not wanted:
         return loss, None
     return loss, p.scatter_add_(-1, targets[:, None], torch.full_like(correct, -1.0))

@@ -35,10 +35,14 @@ def run_trial(
 
     import torch
 
+    from mudman.bench import device_for
+    from mudman.precision import computing
+
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(spec.resources.cpus)))
     try:
-        return _run(spec, method, trial)
+        with computing(spec.model, device_for(spec)):
+            return _run(spec, method, trial)
     except StopOrdered:
         return trial.result(Outcome.CANCELLED)
     except BelowCut:

@@ -1,8 +1,8 @@
 """What a study works on: a model, texts, and how the texts become token batches."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mudman.specs.base import Model, Name
 
@@ -16,6 +16,15 @@ class ModelSpec(Model):
     """Branch, tag or commit on the hub; pinned to a commit when the study is prepared."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of weights, gradients and updates. In bfloat16 small updates vanish."""
+    compute: Literal["bfloat16", "tf32"] | None = None
+    """Type in which matrix products are computed, where it is not ``dtype``: weights, gradients and updates stay
+    float32, so that no update vanishes. ``bfloat16``: GPUs and recent CPUs; ``tf32``: GPUs. Faster, less exact."""
+
+    @model_validator(mode="after")
+    def _compute_is_for_float32(self) -> Self:
+        if self.compute is not None and self.dtype != "float32":
+            raise ValueError("compute is for models in float32: leave it out, or take dtype: float32")
+        return self
 
 
 class CorpusSpec(Model):
