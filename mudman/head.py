@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 
 from mudman.modes import in_mode
 
-CHUNK = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
-"""Bytes of float32 logits that exist at once: about the shared cache of a CPU, rows enough for a GPU's products."""
+CHUNK = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
+"""Bytes of float32 logits that exist at once: they stay in the cache of a CPU, and are rows enough for a GPU."""
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Of logits [rows, vocabulary] and target tokens [rows] the loss of each row, [rows]; differentiable."""
@@ -130,7 +130,8 @@ class _MeanOverRows(torch.autograd.Function):
         count, size = len(hidden), max(1, CHUNK.get(hidden.device.type, CHUNK["cuda"]) // (4 * len(weight)))
         # Gradients gather in the type of what they are for; products are formed in ``dtype``.
         of_hidden, of_weight, of_bias = (
-            torch.zeros_like(part) if want else None for part, want in zip((hidden, weight, bias), wanted, strict=True)
+            torch.zeros(part.shape, dtype=part.dtype, device=part.device) if want else None
+            for part, want in zip((hidden, weight.T, bias), wanted, strict=True)
         )
         hidden, weight, bias = (part if part is None else part.to(dtype) for part in (hidden, weight, bias))
         total = torch.zeros((), device=hidden.device)
@@ -144,10 +145,11 @@ class _MeanOverRows(torch.autograd.Function):
             if of_hidden is not None:
                 of_hidden[part] = gradient @ weight
             if of_weight is not None:
-                of_weight += gradient.T @ hidden[part]
+                # Transposed, the large factor is read as it lies.
+                of_weight += hidden[part].T @ gradient
             if of_bias is not None:
                 of_bias += gradient.sum(0)
-        ctx.save_for_backward(of_hidden, of_weight, of_bias)
+        ctx.save_for_backward(of_hidden, None if of_weight is None else of_weight.T, of_bias)
         return total / count
 
     @staticmethod
