@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mudman.modes import in_mode
+from mudman.products import lower
 
 CHUNK = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
 """Bytes of float32 logits that exist at once: they stay in the cache of a CPU, and are rows enough for a GPU."""
@@ -76,7 +77,7 @@ def unformed(model: nn.Module) -> Iterator[None]:
 
     def catch(head: nn.Linear, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden, device = inputs[0], inputs[0].device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lower()
         seen.append(Logits(hidden, head.weight, head.bias, dtype))
         return (hidden[:, :0],)
 

@@ -1,8 +1,8 @@
-"""Float32 matrix products on AMD processors with AVX-512.
+"""Matrix products on a CPU by oneDNN, which comes with torch: where torch's own are slow, and in bfloat16 on request.
 
-torch hands them to MKL, which takes a slower path on processors of another make; oneDNN comes with torch as well and
-does not. Inside ``fast_products`` it forms them: the same arithmetic in another order of sums. Which of the two serves
-is a property of the machine, never of a measurement, so that a trial comes out the same there every time.
+torch hands products of float32 to MKL, which takes a slower path on processors of another make than its own. Inside
+``fast_products`` oneDNN forms them: the same arithmetic in another order of sums. Which of the two serves is a property
+of the machine, never of a measurement, so that a trial comes out the same there every time.
 """
 
 import warnings
@@ -17,47 +17,72 @@ from torch.library import _scoped_library
 
 SMALL = 32**3
 """Multiplications below which torch's own product is as good."""
+
 _inside = False
+_lower: torch.dtype | None = None
 
 
 @cache
 def mkl_is_slow() -> bool:
-    """Whether this processor is one on which oneDNN's products are faster."""
+    """Whether this processor is one on which oneDNN's products of float32 are faster."""
     cpuinfo = Path("/proc/cpuinfo")
     amd = cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
     return amd and torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def lower() -> torch.dtype | None:
+    """Type in which float32 tensors are multiplied now, where it is not their own."""
+    return _lower
+
+
 @contextmanager
-def fast_products() -> Iterator[None]:
-    """Of the whole process, while it is inside; may be entered again there."""
-    global _inside
-    if _inside or not mkl_is_slow():
+def fast_products(dtype: torch.dtype | None = None) -> Iterator[None]:
+    """Of the whole process, while it is inside; may be entered again there, and is then as it was entered first.
+
+    ``dtype``: bfloat16 to round the factors of float32 products to it. Sums, and everything but mm and addmm, stay in
+    float32.
+    """
+    global _inside, _lower
+    if _inside or not (mkl_is_slow() or dtype):
         yield
         return
     with _scoped_library("aten", "IMPL") as library, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators")
         library.impl("mm", _mm, "CPU", allow_override=True)
         library.impl("addmm", _addmm, "CPU", allow_override=True)
-        _inside = True
+        _inside, _lower = True, dtype
         try:
             yield
         finally:
-            _inside = False
+            _inside, _lower = False, None
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
-    if _suits(a, b):
-        return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
-    # The kernel that is overridden here has a twin that writes into a given tensor.
-    return torch.mm(a, b, out=a.new_empty(0))
+    if not _suits(a, b):
+        # The kernel that is overridden here has a twin that writes into a given tensor.
+        return torch.mm(a, b, out=a.new_empty(0))
+    dtype = _lower or a.dtype
+    return _product(a.to(dtype), b.t().to(dtype)).to(a.dtype)
 
 
 def _addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    if _suits(a, b) and c.dim() == 1 and c.dtype == torch.float32 and beta == alpha == 1 and len(c) == b.shape[1]:
-        return torch.ops.mkldnn._linear_pointwise(a, b.t(), c, "none", [], "")
-    return torch.addmm(c, a, b, beta=beta, alpha=alpha, out=a.new_empty(0))
+    if not _suits(a, b) or beta != 1 or alpha != 1:
+        return torch.addmm(c, a, b, beta=beta, alpha=alpha, out=a.new_empty(0))
+    if c.dim() == 1 and _lower is None:
+        return _product(a, b.t(), c)
+    return _mm(a, b).add_(c)
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a bᵀ (+ bias)."""
+    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
 
 
 def _suits(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype == torch.float32 and a.shape[0] * a.shape[1] * b.shape[-1] > SMALL
+    known = a.dtype == torch.float32 or (a.dtype == torch.bfloat16 and has_bfloat16())
+    return known and a.dtype == b.dtype and a.shape[0] * a.shape[1] * b.shape[-1] > SMALL
