@@ -129,6 +129,29 @@ class Client:
         path = f"/studies/{_part(study_id)}/trials"
         return self._ask("POST", path, repeat=True, headers=headers, json={"trials": list(trials)})
 
+    def widen(self, study_id: str, *, key: str | None = None, **wanted: Any) -> Document:
+        """A new study with wider ranges; ``wanted``: fields of the request, such as ``ranges``. Safe to repeat."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        return self._ask("POST", f"/studies/{_part(study_id)}/widen", repeat=True, headers=headers, json=wanted)
+
+    def statistics(self, study_id: str, *, seed: int | None = None) -> Document:
+        """Means, convergence, saturated ranges and compute; ``seed``: of the bootstrap."""
+        wanted = _given(seed=None if seed is None else str(seed))
+        return self._ask("GET", f"/studies/{_part(study_id)}/statistics", params=wanted, repeat=True)
+
+    def export(self, study_id: str) -> Document:
+        """The study with every finished attempt, and its statistics, which can be computed again from these."""
+        return self._ask("GET", f"/studies/{_part(study_id)}/export", repeat=True)
+
+    def written_export(self, study_id: str, form: str = "csv") -> str:
+        """The same as text: ``json``, or the attempts alone as ``csv``."""
+        wanted = {"format": form}
+        return self._ask("GET", f"/studies/{_part(study_id)}/export", params=wanted, repeat=True, as_text=True)
+
+    def export_comparison(self, comparison_id: str) -> Document:
+        """The studies of a comparison as ``export`` gives them, and its table."""
+        return self._ask("GET", f"/comparisons/{_part(comparison_id)}/export", repeat=True)
+
     def delete(self, study_id: str) -> None:
         self._ask("DELETE", f"/studies/{_part(study_id)}")
 
@@ -156,13 +179,17 @@ class Client:
     def delete_comparison(self, comparison_id: str) -> None:
         self._ask("DELETE", f"/comparisons/{_part(comparison_id)}")
 
-    def table(self, comparison_id: str, *, reference: str | None = None) -> Document:
-        wanted = {"reference": reference} if reference is not None else {}
+    def table(self, comparison_id: str, *, reference: str | None = None, equal: str | None = None) -> Document:
+        """``equal``: every variant at the compute of the one that spent least, in ``trials``, ``passes_booked``,
+        ``passes_made``, ``gpu_seconds`` or ``cpu_seconds``."""
+        wanted = _given(reference=reference, equal=equal)
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True)
 
-    def written_table(self, comparison_id: str, form: str, *, reference: str | None = None) -> str:
+    def written_table(
+        self, comparison_id: str, form: str, *, reference: str | None = None, equal: str | None = None
+    ) -> str:
         """The table as ``markdown`` or ``csv``."""
-        wanted = {"format": form} | ({"reference": reference} if reference is not None else {})
+        wanted = _given(format=form, reference=reference, equal=equal)
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True, as_text=True)
 
     def cluster(self) -> Document:
@@ -230,6 +257,10 @@ class Client:
             f"{self.url} answers, but is no mudman API (HTTP status {answer.status_code}). "
             "Remedy: name the right address with --url or MUDMAN_URL"
         )
+
+
+def _given(**parameters: str | None) -> dict[str, str]:
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _part(value: str) -> str:

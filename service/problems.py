@@ -20,7 +20,14 @@ from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
 from service.store.pages import InvalidCursor
-from service.store.refusals import NoRoom, NotFinished, NothingToRetry, PartOfComparison, WrongRequest
+from service.store.refusals import (
+    NoRoom,
+    NotFinished,
+    NothingToRetry,
+    NothingToWiden,
+    PartOfComparison,
+    WrongRequest,
+)
 from service.store.states import RefusedTransition
 from service.store.studies import NameTaken
 
@@ -130,6 +137,7 @@ KINDS: dict[type[MudmanError], Kind] = {
     NameTaken: Kind(409, "name-taken", "The name is taken by another spec"),
     RefusedTransition: Kind(409, "refused-transition", "The study's state does not allow this"),
     NothingToRetry: Kind(409, "nothing-to-retry", "There is nothing to retry"),
+    NothingToWiden: Kind(409, "nothing-to-widen", "No range is known to be too narrow"),
     NoRoom: Kind(409, "no-room", "The budget has no room for more trials"),
     NotFinished: Kind(409, "not-finished", "Only what has finished can be deleted"),
     PartOfComparison: Kind(409, "part-of-comparison", "The study belongs to a comparison"),
