@@ -15,6 +15,7 @@ from service.routes import (
     cluster,
     comparisons,
     events,
+    figures,
     health,
     metrics,
     presets,
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             trials,
             statistics,
             comparisons,
+            figures,
             cluster,
             catalogue,
         )

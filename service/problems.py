@@ -69,6 +69,10 @@ class UnknownPreset(MudmanError):
     """No preset has this name."""
 
 
+class NoFigure(MudmanError):
+    """There are not enough trials to draw it; the message says how many are needed."""
+
+
 class NoValidTrial(MudmanError):
     """The study has no valid trial, so none is best; the message says why and what to do."""
 
@@ -144,6 +148,7 @@ KINDS: dict[type[MudmanError], Kind] = {
     ComparisonNameTaken: Kind(409, "name-taken", "The name is taken"),
     ComparisonFinished: Kind(409, "refused-transition", "Every study has finished"),
     NoValidTrial: Kind(409, "no-valid-trial", "No trial is valid"),
+    NoFigure: Kind(409, "no-figure", "There is nothing to draw yet"),
     BodyTooLarge: Kind(413, "body-too-large", "The request body is too long"),
     UnsupportedBody: Kind(415, "unsupported-body", "The request body is of a kind that is not read here"),
     DatabaseUnavailable: Kind(503, "database-unavailable", "The database is not available"),

@@ -1,4 +1,4 @@
-"""Commands about what the numbers say: statistics, exports, and computing them again."""
+"""Commands about what the numbers say: statistics, figures, exports, and computing them again."""
 
 import sys
 from enum import StrEnum
@@ -11,13 +11,21 @@ from service.cli.acting import AnyRef, comparison_of
 from service.cli.remote import AsJson, StudyRef, Url, connect, resolve
 
 
+class Figure(StrEnum):
+    history = "history"
+    slice = "slice"
+    importance = "importance"
+    curves = "curves"
+    bars = "bars"
+
+
 class Form(StrEnum):
     json = "json"
     csv = "csv"
 
 
 def register(app: typer.Typer) -> None:
-    for command in (stats, export, verify):
+    for command in (stats, figure, export, verify):
         app.command()(command)
 
 
@@ -31,6 +39,26 @@ def stats(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
         display.as_json(found)
     else:
         display.stdout().print(statistics_display.statistics(found))
+
+
+def figure(
+    study: AnyRef,
+    name: Annotated[Figure, typer.Argument(help="bars: of a comparison; the others: of a study.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Its ending says what: .svg, .png, .html or .json.", show_default=False)],
+    url: Url = None,
+) -> None:
+    """Draw a figure of a study or a comparison into a file."""
+    from service.cli import comparing, display
+
+    if (form := file.suffix.removeprefix(".")) not in ("svg", "png", "html", "json"):
+        raise typer.BadParameter(f"{file} ends in none of .svg, .png, .html and .json", param_hint="FILE")
+    with connect(url) as client:
+        if name is Figure.bars:
+            drawn = client.bars(comparing.resolve(client, study), form)
+        else:
+            drawn = client.figure(resolve(client, study)["id"], name, form)
+    file.write_bytes(drawn)
+    display.stdout().print(f"{file}: {len(drawn)} bytes", markup=False)
 
 
 def export(

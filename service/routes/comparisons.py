@@ -154,7 +154,7 @@ def show_table(
     median, the differences to a reference variant (with intervals by block bootstrap and Holm's correction) and to the
     model without unlearning, and what was spent."""
     with store.begin() as session:
-        comparison, rows, main = _compared(session, comparison_id, reference)
+        comparison, rows, main = compared(session, comparison_id, reference)
         ids = [study.id for study in rows]
         if equal is None:
             tallies, cut = standing.tallies(session, ids), None
@@ -179,13 +179,13 @@ def show_export(comparison_id: str, store: Store, reference: Reference = None, s
     """Its table, and each study with every finished attempt: all of it can be computed again from the export alone
     (`mudman verify`)."""
     with store.begin() as session:
-        comparison, rows, main = _compared(session, comparison_id, reference)
+        comparison, rows, main = compared(session, comparison_id, reference)
         exported = [study_export(study, exports.finished(session, study.id), seed=seed) for study in rows]
         made = comparison_export(comparison, exported, main, seed=seed)
     return attachment(made.model_dump_json(), "application/json", f"{comparison_id}.json")
 
 
-def _compared(session: Session, comparison_id: str, reference: str | None) -> tuple[Comparison, list[Study], str]:
+def compared(session: Session, comparison_id: str, reference: str | None) -> tuple[Comparison, list[Study], str]:
     """The comparison, its studies in order, and the variant that the others are measured against. Raises
     ``UnknownComparison``, ``UnknownVariant``."""
     comparison = comparisons.get(session, comparison_id)

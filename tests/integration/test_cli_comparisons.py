@@ -80,6 +80,13 @@ def test_from_a_file_to_its_table(mudman, database, tmp_path, capsys):
     assert "table.rows.0.result.mean: 2.5 is stated, 5.5 comes out" in capsys.readouterr().out
     code, said = mudman("export", "masks", "--format", "csv")
     assert (code, "a comparison is exported as json" in said) == (2, True), said
+    drawn = tmp_path / "masks.svg"
+    assert mudman("figure", "masks", "bars", str(drawn))[0] == 0
+    assert drawn.read_text().startswith("<svg")
+    assert mudman("figure", "masks/sign", "history", str(tmp_path / "history.png"))[0] == 0
+    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+    code, said = mudman("figure", "masks", "bars", str(tmp_path / "masks.gif"))
+    assert (code, "ends in none of .svg" in said.replace("\n", " ")) == (2, True)
     code, said = mudman("table", made["id"], "--equal", "trials")
     assert (code, "as much as sign spent" in said) == (0, True), said
 
