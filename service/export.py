@@ -141,11 +141,11 @@ def verify(document: Mapping[str, Any]) -> list[str]:
     kinds = {"mudman-study": StudyExport, "mudman-comparison": ComparisonExport}
     kind = kinds.get(document.get("format")) if isinstance(document, Mapping) else None
     if kind is None or document.get("version") != VERSION:
-        raise NoExport("This is no export of a study or a comparison in a version that is read here.")
+        raise NoExport("this is no export that is read here. Remedy: write one with `mudman export ID FILE`")
     try:
         export = kind.model_validate(document)
     except ValueError as error:
-        raise NoExport(f"The export is damaged: {error}") from error
+        raise NoExport(f"the export is damaged: {error}") from error
     return list(_disagreements(export))
 
 

@@ -17,7 +17,7 @@ def room(spec: StudySpec, name: str, side: Side) -> Range | None:
     where it cannot be longer."""
     searched = spec.search_space()[name]
     document = spec.model_dump(mode="json")
-    for candidate in (widened(searched, side), *_to_a_bound(searched, side)):
+    for candidate in _candidates(searched, side):
         try:
             parse(with_ranges(document, {name: candidate}))
         except SpecError:
@@ -26,13 +26,17 @@ def room(spec: StudySpec, name: str, side: Side) -> Range | None:
     return None
 
 
-def _to_a_bound(searched: Range, side: Side) -> list[Range]:
-    """The bounds that settings have, of those that lie beyond the end."""
+def _candidates(searched: Range, side: Side) -> list[Range]:
+    """The longer range, and those that reach to the bounds that settings have."""
+    try:
+        longer = [widened(searched, side)]
+    except ValueError:
+        longer = []
     if side == "low":
         bounds = [bound for bound in (1.0, 0.0) if bound < searched.low and not (searched.log and bound == 0)]
     else:
         bounds = [bound for bound in (1.0,) if bound > searched.high]
-    return [searched.model_copy(update={side: bound}) for bound in bounds]
+    return longer + [searched.model_copy(update={side: bound}) for bound in bounds]
 
 
 def with_ranges(document: Mapping[str, Any], ranges: Mapping[str, Range]) -> dict[str, Any]:

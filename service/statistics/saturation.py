@@ -37,8 +37,8 @@ class Place:
 def position(value: float, searched: Range) -> float:
     low, high = searched.low, searched.high
     if searched.log:
-        return math.log(value / low) / math.log(high / low)
-    return (value - low) / (high - low)
+        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+    return (value / 2 - low / 2) / (high / 2 - low / 2)  # half of each: ends may be as far apart as numbers go
 
 
 def place(name: str, searched: Range, top: Sequence[Mapping[str, float]]) -> Place:
@@ -56,14 +56,17 @@ def _side(share: float) -> Side | None:
 
 
 def widened(searched: Range, side: Side) -> Range:
-    """Half its width longer on that side, a log range by the logarithm; ends of an int range are whole numbers."""
+    """Half its width longer on that side, a log range by the logarithm; ends of an int range are whole numbers.
+
+    Raises ``ValueError`` where that is no number any more.
+    """
     low, high = searched.low, searched.high
     if searched.log:
-        further = math.sqrt(high / low)
+        further = math.sqrt(high) / math.sqrt(low)
         low, high = (low / further, high) if side == "low" else (low, high * further)
     else:
-        further = (high - low) / 2
+        further = high / 2 - low / 2
         low, high = (low - further, high) if side == "low" else (low, high + further)
-    if searched.int:
+    if searched.int and math.isfinite(low) and math.isfinite(high):
         low, high = float(math.floor(low + 1e-9)), float(math.ceil(high - 1e-9))
     return Range(low=low, high=high, log=searched.log, int=searched.int)

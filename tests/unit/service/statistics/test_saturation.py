@@ -37,6 +37,16 @@ def test_half_the_width_further():
     assert widened(Range(low=6, high=11, int=True), "high") == Range(low=6, high=14, int=True)
 
 
+def test_ranges_as_wide_as_numbers_go():
+    all_of_them = Range(low=1e-300, high=1e300, log=True)
+    assert position(1.0, all_of_them) == pytest.approx(0.5)
+    assert position(0.0, Range(low=-1.7e308, high=1.7e308)) == 0.5
+    with pytest.raises(ValueError, match="finite"):
+        widened(all_of_them, "high")
+    spec = parse(presets.load("quickstart", {"method.unlearning_rate": all_of_them.model_dump()}))
+    assert room(spec, "unlearning_rate", "high") is None
+
+
 def test_no_further_than_the_setting_goes():
     spec = parse(presets.load("quickstart"))
     # Momentum, searched in [0.5, 0.95], is a share; a fork is made every loop at most.
