@@ -30,6 +30,17 @@ ENQUEUE = _body(
     one={"hyperparameters": {"unlearning_rate": 0.01, "fork_every": 12}},
     several={"trials": [{"unlearning_rate": 0.01}, {"unlearning_rate": 0.02}]},
 )
+WIDEN = _body(
+    "Widening",
+    False,
+    what_is_saturated={},
+    one_range={
+        "ranges": {"unlearning_rate": {"low": 1e-3, "high": 1.0, "log": True}},
+        "trials": 40,
+        "warm_start": 5,
+    },
+)
+WIDENED = study("queued") | {"name": "quickstart-widened", "labels": {"preset": "quickstart", "widened_from": _ID}}
 ENQUEUED = {
     "study": _ID,
     "waiting": [

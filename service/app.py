@@ -9,7 +9,20 @@ from service.access import Access
 from service.metrics import Metrics
 from service.openapi import complete
 from service.problems import handle_errors
-from service.routes import actions, catalogue, cluster, comparisons, events, health, metrics, presets, studies, trials
+from service.routes import (
+    actions,
+    catalogue,
+    cluster,
+    comparisons,
+    events,
+    figures,
+    health,
+    metrics,
+    presets,
+    statistics,
+    studies,
+    trials,
+)
 from service.store.database import Database
 from service.store.settings import Settings
 
@@ -43,7 +56,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Access, observe=app.state.metrics.observe)
     app.state.routers = [
         module.router
-        for module in (health, metrics, presets, studies, actions, events, trials, comparisons, cluster, catalogue)
+        for module in (
+            health,
+            metrics,
+            presets,
+            studies,
+            actions,
+            events,
+            trials,
+            statistics,
+            comparisons,
+            figures,
+            cluster,
+            catalogue,
+        )
     ]
     for router in app.state.routers:
         app.include_router(router)

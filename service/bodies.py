@@ -13,7 +13,7 @@ from mudman import presets
 from mudman.documents import read_json, read_yaml
 from mudman.faults import FieldFault, SpecError, between_fields
 from mudman.registry import source_faults
-from mudman.specs import Model, Name, StudySpec, parse, parse_as
+from mudman.specs import Model, Name, Range, StudySpec, parse, parse_as
 from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, location, parse_comparison
 from service.problems import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
@@ -55,6 +55,20 @@ class Retry(Model):
     """Those whose last attempt ended so."""
     ordinals: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100_000)
     """Only these."""
+
+
+class Widening(Model):
+    """A study like this one with wider ranges, begun with its best configurations."""
+
+    name: Name | None = None
+    """Of the new study; default: that of this one with `-widened`."""
+    trials: int | None = Field(None, ge=1, le=1_000_000)
+    """Its `budget.trials`; default: as many as this one has."""
+    ranges: dict[Name, Range] = {}
+    """New ranges by name, each of which contains the old one; default: those that `GET …/statistics` calls saturated,
+    as it shows them under `widened`."""
+    warm_start: int = Field(10, ge=0, le=1000)
+    """Best configurations that are tried first; as many as there are, and no more than its trials."""
 
 
 Chosen = dict[str, Annotated[Any, WithJsonSchema({"type": "number"})]]

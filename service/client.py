@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -129,6 +129,38 @@ class Client:
         path = f"/studies/{_part(study_id)}/trials"
         return self._ask("POST", path, repeat=True, headers=headers, json={"trials": list(trials)})
 
+    def widen(self, study_id: str, *, key: str | None = None, **wanted: Any) -> Document:
+        """A new study with wider ranges; ``wanted``: fields of the request, such as ``ranges``. Safe to repeat."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        return self._ask("POST", f"/studies/{_part(study_id)}/widen", repeat=True, headers=headers, json=wanted)
+
+    def statistics(self, study_id: str, *, seed: int | None = None) -> Document:
+        """Means, convergence, saturated ranges and compute; ``seed``: of the bootstrap."""
+        wanted = _given(seed=None if seed is None else str(seed))
+        return self._ask("GET", f"/studies/{_part(study_id)}/statistics", params=wanted, repeat=True)
+
+    def export(self, study_id: str) -> Document:
+        """The study with every finished attempt, and its statistics, which can be computed again from these."""
+        return self._ask("GET", f"/studies/{_part(study_id)}/export", repeat=True)
+
+    def written_export(self, study_id: str, form: str = "csv") -> str:
+        """The same as text: ``json``, or the attempts alone as ``csv``."""
+        wanted = {"format": form}
+        return self._ask("GET", f"/studies/{_part(study_id)}/export", params=wanted, repeat=True, read=_text)
+
+    def export_comparison(self, comparison_id: str) -> Document:
+        """The studies of a comparison as ``export`` gives them, and its table."""
+        return self._ask("GET", f"/comparisons/{_part(comparison_id)}/export", repeat=True)
+
+    def figure(self, study_id: str, name: str, form: str = "svg") -> bytes:
+        """``history``, ``slice``, ``importance`` or ``curves``, as ``json``, ``svg``, ``png`` or ``html``."""
+        return self._drawn(f"/studies/{_part(study_id)}/figures/{_part(name)}", format=form)
+
+    def bars(self, comparison_id: str, form: str = "svg", *, reference: str | None = None) -> bytes:
+        """The figure of a comparison; as ``figure``."""
+        path = f"/comparisons/{_part(comparison_id)}/figures/bars"
+        return self._drawn(path, **_given(format=form, reference=reference))
+
     def delete(self, study_id: str) -> None:
         self._ask("DELETE", f"/studies/{_part(study_id)}")
 
@@ -156,14 +188,18 @@ class Client:
     def delete_comparison(self, comparison_id: str) -> None:
         self._ask("DELETE", f"/comparisons/{_part(comparison_id)}")
 
-    def table(self, comparison_id: str, *, reference: str | None = None) -> Document:
-        wanted = {"reference": reference} if reference is not None else {}
+    def table(self, comparison_id: str, *, reference: str | None = None, equal: str | None = None) -> Document:
+        """``equal``: every variant at the compute of the one that spent least, in ``trials``, ``passes_booked``,
+        ``passes_made``, ``gpu_seconds`` or ``cpu_seconds``."""
+        wanted = _given(reference=reference, equal=equal)
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True)
 
-    def written_table(self, comparison_id: str, form: str, *, reference: str | None = None) -> str:
+    def written_table(
+        self, comparison_id: str, form: str, *, reference: str | None = None, equal: str | None = None
+    ) -> str:
         """The table as ``markdown`` or ``csv``."""
-        wanted = {"format": form} | ({"reference": reference} if reference is not None else {})
-        return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True, as_text=True)
+        wanted = _given(format=form, reference=reference, equal=equal)
+        return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True, read=_text)
 
     def cluster(self) -> Document:
         """Nodes, what runs on them, what waits and why, and each owner's standing."""
@@ -189,8 +225,20 @@ class Client:
             if (cursor := page.get("next")) is None:
                 return
 
-    def _ask(self, method: str, path: str, *, repeat: bool = False, as_text: bool = False, **request: Any) -> Any:
-        """``repeat``: the request changes nothing, or nothing more the second time."""
+    def _drawn(self, path: str, **wanted: str) -> bytes:
+        return self._ask("GET", path, params=wanted, repeat=True, read=lambda answer: answer.content)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeat: bool = False,
+        read: Callable[[httpx.Response], Any] | None = None,
+        **request: Any,
+    ) -> Any:
+        """``repeat``: the request changes nothing, or nothing more the second time. ``read``: takes from an answer what
+        is no JSON."""
         deadline = time.monotonic() + self.patience
         for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
             last = not repeat or time.monotonic() + pause > deadline
@@ -201,7 +249,7 @@ class Client:
                     raise self._unreachable(error) from error
             else:
                 if answer.status_code not in _AGAIN or last:
-                    return answer.text if as_text and answer.is_success else self._read(answer)
+                    return read(answer) if read and answer.is_success else self._read(answer)
             time.sleep(pause)
         return None
 
@@ -230,6 +278,14 @@ class Client:
             f"{self.url} answers, but is no mudman API (HTTP status {answer.status_code}). "
             "Remedy: name the right address with --url or MUDMAN_URL"
         )
+
+
+def _text(answer: httpx.Response) -> str:
+    return answer.text
+
+
+def _given(**parameters: str | None) -> dict[str, str]:
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _part(value: str) -> str:

@@ -8,16 +8,22 @@ from service import table_formats
 from service.bodies import JSON, YAML
 from service.comparison_table import TableView
 from service.cost import comparison_dry_run
+from service.statistics_examples import STUDY_EXPORT
 
 _ID = "cp_pV3nW8sYc0aQk7Lm"
 _HERE = f"/comparisons/{_ID}"
 _DOCUMENT = presets.load("quickstart") | {
     "name": "masks",
-    "variants": {"sign": {}, "no_mask": {"method.mask": "none"}},
+    "variants": {"sign": {}, "no_mask": {"method.mask": "none"}, "hot": {"method.unlearning_rate": 100.0}},
     "baseline": True,
 }
 _DRY_RUN = comparison_dry_run(parse_comparison(_DOCUMENT)).model_dump()
-_STUDIES = {"sign": "st_Jb2kSxq0V9tLw3aZ", "no_mask": "st_a81Zt0pQwXy5eRfD", "baseline": "st_0kLm9sTq3VbNc7Gh"}
+_STUDIES = {
+    "sign": "st_Jb2kSxq0V9tLw3aZ",
+    "no_mask": "st_a81Zt0pQwXy5eRfD",
+    "hot": "st_5tGb7Yhn2Ujm9Ikl",
+    "baseline": "st_0kLm9sTq3VbNc7Gh",
+}
 
 _YAML_TEXT = """name: masks
 model: {id: tiny-llama}
@@ -90,17 +96,19 @@ def _variant(name: str, state: str, trials: int, budget: int, best: float | None
 
 _VARIANTS = [
     _variant("sign", "running", 6, 10, 3.91),
-    _variant("no_mask", "running", 5, 10, 2.62),
+    _variant("no_mask", "running", 5, 10, 2.9),
+    _variant("hot", "running", 5, 10, None),
     _variant("baseline", "completed", 1, 1, 2.02),
 ]
 COMPARISON = _HEAD | {"document": _DOCUMENT, "variants": _VARIANTS}
 _ENDED = [
     _variant("sign", "cancelled", 6, 10, 3.91),
-    _variant("no_mask", "cancelled", 5, 10, 2.62),
+    _variant("no_mask", "cancelled", 5, 10, 2.9),
+    _variant("hot", "cancelled", 5, 10, None),
     _variant("baseline", "completed", 1, 1, 2.02),
 ]
 CANCELLED = COMPARISON | {"state": "cancelled", "variants": _ENDED}
-PAGE = {"items": [_HEAD | {"studies": 3, "progress": {"trials": 12, "budget": 21}}], "next": None}
+PAGE = {"items": [_HEAD | {"studies": 4, "progress": {"trials": 17, "budget": 31}}], "next": None}
 CREATED = {
     200: {
         "description": "The same comparison was there already, and studies of it that failed or were cancelled are "
@@ -149,8 +157,8 @@ def _row(variant: str, state: str, asked: int, outcomes: dict[str, int], **found
 
 
 def _result(n: int, mean: float, error: float | None, published: float, best: float) -> dict[str, Any]:
-    middle = {"median": mean, "best": best}
-    errors = {"standard_error": error, "standard_error_published": published}
+    middle = {"median": mean, "best": best, "top10_mean": mean}
+    errors = {"standard_error": error, "effective_n": float(n), "standard_error_published": published}
     return {"n": n, "last": 5, "mean": mean, **errors, **middle}
 
 
@@ -175,15 +183,53 @@ _TABLE = {
             "no_mask",
             "running",
             10,
+            {"valid": 5},
+            result=_result(5, 2.6, 0.2, 0.18, 2.9),
+            to_reference={
+                "value": -0.9,
+                "standard_error": 0.22,
+                "per_cent": -25.7,
+                "low": -1.5,
+                "high": -0.3,
+                "per_cent_low": -42.9,
+                "per_cent_high": -8.6,
+                "p_value": 0.012,
+                "p_adjusted": 0.012,
+            },
+            to_baseline={"value": 0.6, "standard_error": 0.2},
+            per_cent_of_reference=40.0,
+            reference_lead=34.6,
+            verdict="worse",
+        ),
+        _row(
+            "hot",
+            "running",
+            10,
             {"diverged": 5},
             reason="no trial is valid; the study is running, finished trials: 5 diverged",
         ),
     ],
     "baseline": _row("baseline", "completed", 1, {"valid": 1}, result=_result(1, 2.0, None, 0.0, 2.0)),
+    "bootstrap": {"seed": 0, "resamples": 10000, "confidence": 0.95},
+    "equal_compute": None,
 }
 _READ = TableView.model_validate(_TABLE)
 TABLE = {
     JSON[0]: {"example": _TABLE},
     table_formats.MARKDOWN: {"schema": {"type": "string"}, "example": table_formats.markdown(_READ)},
     table_formats.CSV: {"schema": {"type": "string"}, "example": table_formats.as_csv(_READ)},
+}
+EXPORT = {
+    JSON[0]: {
+        "example": {
+            "format": "mudman-comparison",
+            "version": 1,
+            "comparison": {
+                **{name: _HEAD[name] for name in ("id", "name", "owner", "preset", "created_at")},
+                "document": _DOCUMENT,
+            },
+            "table": _TABLE,
+            "studies": [STUDY_EXPORT | {"study": STUDY_EXPORT["study"] | {"name": "masks/sign", "variant": "sign"}}],
+        }
+    }
 }

@@ -1,52 +1,44 @@
 """The table of a comparison: one row per variant, computed from the values of its trials."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from mudman.specs import StudySpec
 from mudman.specs.comparison import BASELINE
-from service import statistics
-from service.statistics import Difference, Summary
-from service.store.standing import Tally, minimised
-from service.store.tables import Study
+from service.statistics import bootstrap, differences, holm
+from service.statistics.bootstrap import Interval, Sample
+from service.statistics.compute import Attempt, Tally, tally, within
+from service.statistics.differences import Difference
+from service.statistics.means import Summary, summarise
+from service.statistics_views import (
+    BootstrapView,
+    ComparedView,
+    DifferenceView,
+    Spent,
+    SummaryView,
+    compared_view,
+    spent,
+    summary_view,
+)
+from service.store.standing import minimised
 from service.views import View
 
-
-class SummaryView(View):
-    """Over the last valid trials, in the unit of the objective."""
-
-    n: int
-    """Trials that it is taken over; fewer than `last` where there are not so many."""
-    last: int
-    """Trials asked for (`statistics.last`)."""
-    mean: float
-    standard_error: float | None
-    """Standard deviation with ddof 1 over the root of n; null for one trial."""
-    standard_error_published: float
-    """As published: standard deviation with ddof 0 over the root of `last`."""
-    median: float
-    best: float
-    """Of all valid trials."""
+Measure = Literal["trials", "passes_booked", "passes_made", "gpu_seconds", "cpu_seconds"]
+"""What compute is counted in; trials: finished attempts, whatever became of them."""
+Verdict = Literal["reference", "better", "worse", "not distinguishable"]
 
 
-class DifferenceView(View):
-    value: float
-    standard_error: float | None
+class Variant(Protocol):
+    """A study as a row of the store, or of an export, has it."""
 
-
-class Spent(View):
-    """By all attempts at trials, whatever became of them; without preparation."""
-
-    gpu_seconds: float
-    cpu_seconds: float
-    passes_booked: int
-    """As the published procedure books them."""
-    passes_made: int
-    passes_skipped: int
-    """Booked passes that the pruner left out."""
-
-
-Verdict = Literal["reference", "better", "worse", "unresolved"]
+    id: str
+    variant: str | None
+    state: str
+    spec: dict[str, Any]
+    problem: dict[str, Any] | None
+    preparation: dict[str, Any] | None
 
 
 class Row(View):
@@ -58,7 +50,7 @@ class Row(View):
     """Null while no trial is valid."""
     reason: str | None
     """Why there is no result."""
-    to_reference: DifferenceView | None
+    to_reference: ComparedView | None
     """Mean minus that of the reference; the baseline as reference is taken as exact."""
     to_baseline: DifferenceView | None
     """Mean minus the baseline, which is taken as exact."""
@@ -67,13 +59,23 @@ class Row(View):
     reference_lead: float | None
     """Per cent of this mean by which the reference's is better; negative where it is worse."""
     verdict: Verdict | None
-    """Against the reference: `better` or `worse` beyond two standard errors of the difference, else `unresolved`; null
-    without a result, or against one of another objective or other evaluations."""
+    """Against the reference: `better` or `worse` where `to_reference.p_adjusted` is below 0.05, else `not
+    distinguishable`; null without a result, or against one of another objective or other evaluations."""
     outcomes: dict[str, int]
     """Finished attempts by outcome."""
     trials: int
     """Trials asked for."""
     spent: Spent
+
+
+class EqualCompute(View):
+    """Every variant stands as it did when it had spent as much as the one that spent least."""
+
+    measure: Measure
+    budget: float
+    """What each may have spent, in trials, passes or seconds."""
+    set_by: str
+    """Variant that spent least, of those that have spent anything; the baseline takes no part."""
 
 
 class TableView(View):
@@ -90,23 +92,50 @@ class TableView(View):
     """One per variant, in the comparison's order."""
     baseline: Row | None
     """The same attack on the model without unlearning; null where the comparison has none."""
+    bootstrap: BootstrapView
+    """How intervals and p-values were made: the same seed gives the same numbers."""
+    equal_compute: EqualCompute | None
+    """Where it was asked for."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    study: Study
+    study: Variant
     spec: StudySpec
     tally: Tally
     summary: Summary | None
+    sample: Sample
+    """Values that the mean is taken over."""
 
 
-def table(comparison_id: str, name: str, studies: list[Study], tallies: dict[str, Tally], reference: str) -> TableView:
+def table(
+    comparison_id: str,
+    name: str,
+    studies: Sequence[Variant],
+    tallies: Mapping[str, Tally],
+    reference: str,
+    *,
+    seed: int = 0,
+    equal_compute: EqualCompute | None = None,
+) -> TableView:
     """``studies`` in the comparison's order; ``reference`` is the variant of one of them."""
-    entries = {study.variant: _entry(study, tallies.get(study.id, Tally())) for study in studies}
+    entries = {study.variant: _entry(study, tallies.get(study.id, Tally()), seed) for study in studies}
     main, untouched = entries[reference], entries.get(BASELINE)
     if untouched is not None and untouched.spec.method.type != "none":
         untouched = None  # a variant that happens to have this name
-    rows = {variant: _row(entry, main, untouched) for variant, entry in entries.items()}
+    intervals = {
+        variant: _interval(entry, main, untouched) for variant, entry in entries.items() if _compared(entry, main)
+    }
+    family = {
+        variant: found.p_value
+        for variant, found in intervals.items()
+        if found is not None and entries[variant] is not untouched
+    }
+    adjusted = holm.adjusted(family)
+    rows = {
+        variant: _row(entry, main, untouched, intervals.get(variant), adjusted.get(variant))
+        for variant, entry in entries.items()
+    }
     return TableView(
         comparison=comparison_id,
         name=name,
@@ -115,53 +144,96 @@ def table(comparison_id: str, name: str, studies: list[Study], tallies: dict[str
         reference=reference,
         baseline=rows.pop(BASELINE) if untouched else None,
         rows=list(rows.values()),
+        bootstrap=BootstrapView.of(seed),
+        equal_compute=equal_compute,
     )
 
 
-def _entry(study: Study, tally: Tally) -> _Entry:
+def at_equal_compute(
+    studies: Sequence[Variant], attempts: Mapping[str, Sequence[Attempt]], measure: Measure
+) -> tuple[dict[str, Tally], EqualCompute]:
+    """What each study had found when it had spent as much as the one that spent least by now; studies that have spent
+    nothing set no measure, and the baseline, which is one trial, is left whole."""
+    specs = {study.id: StudySpec.model_validate(study.spec) for study in studies}
+    unlearning = [study for study in studies if specs[study.id].method.type != "none"] or list(studies)
+    spends = {study.id: sum(_cost(specs[study.id], measure, one) for one in attempts[study.id]) for study in unlearning}
+    least = min(unlearning, key=lambda study: spends[study.id] or math.inf)
+    budget = spends[least.id]
+    tallies = {study.id: tally(attempts[study.id]) for study in studies}
+    for study in unlearning:
+        kept = within(attempts[study.id], budget, lambda one, spec=specs[study.id]: _cost(spec, measure, one))
+        tallies[study.id] = tally(kept)
+    return tallies, EqualCompute(measure=measure, budget=budget, set_by=least.variant)
+
+
+def _cost(spec: StudySpec, measure: Measure, one: Attempt) -> float:
+    match measure:
+        case "trials":
+            return 1
+        case "gpu_seconds":
+            return one.seconds * spec.resources.gpus
+        case "cpu_seconds":
+            return one.seconds * spec.resources.cpus
+    return getattr(one, measure)
+
+
+def _entry(study: Variant, found: Tally, seed: int) -> _Entry:
     spec = StudySpec.model_validate(study.spec)
-    summary = statistics.summarise(tally.values, spec.statistics.last, minimise=minimised(study.spec))
-    return _Entry(study, spec, tally, summary)
+    last = spec.statistics.last
+    summary = summarise(found.values, last, minimise=minimised(study.spec))
+    return _Entry(study, spec, found, summary, Sample(tuple(found.values[-last:]), study.variant, seed))
 
 
-def _row(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Row:
+def _compared(entry: _Entry, main: _Entry) -> bool:
+    """Whether there are two means of the same thing."""
+    same = _measure(entry.spec) == _measure(main.spec)
+    return bool(entry.summary and main.summary and same and entry is not main)
+
+
+def _interval(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Interval | None:
+    if entry is untouched:  # one trial, taken as exact
+        found = bootstrap.interval(main.sample, entry.summary.mean)
+        return found and Interval(-found.high, -found.low, found.p_value)
+    return bootstrap.interval(entry.sample, main.summary.mean if main is untouched else main.sample)
+
+
+def _row(
+    entry: _Entry, main: _Entry, untouched: _Entry | None, interval: Interval | None, p_adjusted: float | None
+) -> Row:
     summary, comparable = entry.summary, _measure(entry.spec) == _measure(main.spec)
     to_reference = to_baseline = share = lead = None
     verdict = "reference" if entry is main and summary else None
-    if summary and main.summary and comparable and entry is not main:
+    if _compared(entry, main):
         lower = minimised(entry.study.spec)
         if main is untouched:
-            to_reference = statistics.gain(summary, main.summary.mean)
+            found = differences.gain(summary, main.summary.mean)
+        elif entry is untouched:
+            found = Difference(summary.mean - main.summary.mean, main.summary.standard_error)
         else:
-            to_reference = statistics.difference(summary, main.summary)
+            found = differences.difference(summary, main.summary)
         if entry is not untouched:
-            verdict = statistics.verdict(to_reference, minimise=lower)
-        lead = statistics.per_cent_of(to_reference.value if lower else -to_reference.value, summary.mean)
+            verdict = differences.verdict(found.value, p_adjusted, minimise=lower)
+        to_reference = compared_view(found, main.summary.mean, interval, p_adjusted)
+        lead = differences.per_cent_of(found.value if lower else -found.value, summary.mean)
     baseline, of_main = _baseline_of(entry, untouched), _baseline_of(main, untouched)
     if summary and baseline is not None and entry is not untouched:
-        to_baseline = statistics.gain(summary, baseline)
+        to_baseline = differences.gain(summary, baseline)
         if main.summary and of_main is not None and comparable:
-            share = statistics.per_cent_of(to_baseline.value, main.summary.mean - of_main)
+            share = differences.per_cent_of(to_baseline.value, main.summary.mean - of_main)
     return Row(
         variant=entry.study.variant,
         study=entry.study.id,
         state=entry.study.state,
-        result=SummaryView(**vars(summary)) if summary else None,
+        result=summary_view(summary),
         reason=None if summary else _reason(entry),
-        to_reference=_view(to_reference),
+        to_reference=to_reference,
         to_baseline=_view(to_baseline),
         per_cent_of_reference=share,
         reference_lead=lead,
         verdict=verdict,
         outcomes=entry.tally.outcomes,
         trials=entry.spec.budget.trials,
-        spent=Spent(
-            gpu_seconds=entry.tally.seconds * entry.spec.resources.gpus,
-            cpu_seconds=entry.tally.seconds * entry.spec.resources.cpus,
-            passes_booked=entry.tally.passes_booked,
-            passes_made=entry.tally.passes_made,
-            passes_skipped=entry.tally.passes_skipped,
-        ),
+        spent=spent(entry.tally, entry.spec),
     )
 
 

@@ -20,7 +20,14 @@ from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
 from service.store.pages import InvalidCursor
-from service.store.refusals import NoRoom, NotFinished, NothingToRetry, PartOfComparison, WrongRequest
+from service.store.refusals import (
+    NoRoom,
+    NotFinished,
+    NothingToRetry,
+    NothingToWiden,
+    PartOfComparison,
+    WrongRequest,
+)
 from service.store.states import RefusedTransition
 from service.store.studies import NameTaken
 
@@ -60,6 +67,10 @@ class UnknownVariant(MudmanError):
 
 class UnknownPreset(MudmanError):
     """No preset has this name."""
+
+
+class NoFigure(MudmanError):
+    """There are not enough trials to draw it; the message says how many are needed."""
 
 
 class NoValidTrial(MudmanError):
@@ -130,12 +141,14 @@ KINDS: dict[type[MudmanError], Kind] = {
     NameTaken: Kind(409, "name-taken", "The name is taken by another spec"),
     RefusedTransition: Kind(409, "refused-transition", "The study's state does not allow this"),
     NothingToRetry: Kind(409, "nothing-to-retry", "There is nothing to retry"),
+    NothingToWiden: Kind(409, "nothing-to-widen", "No range is known to be too narrow"),
     NoRoom: Kind(409, "no-room", "The budget has no room for more trials"),
     NotFinished: Kind(409, "not-finished", "Only what has finished can be deleted"),
     PartOfComparison: Kind(409, "part-of-comparison", "The study belongs to a comparison"),
     ComparisonNameTaken: Kind(409, "name-taken", "The name is taken"),
     ComparisonFinished: Kind(409, "refused-transition", "Every study has finished"),
     NoValidTrial: Kind(409, "no-valid-trial", "No trial is valid"),
+    NoFigure: Kind(409, "no-figure", "There is nothing to draw yet"),
     BodyTooLarge: Kind(413, "body-too-large", "The request body is too long"),
     UnsupportedBody: Kind(415, "unsupported-body", "The request body is of a kind that is not read here"),
     DatabaseUnavailable: Kind(503, "database-unavailable", "The database is not available"),

@@ -4,22 +4,28 @@ import csv
 import io
 from typing import Any
 
-from service.comparison_table import DifferenceView, Row, TableView
+from service.comparison_table import Row, TableView
+from service.statistics_views import ComparedView, DifferenceView, SummaryView
 
 MARKDOWN, CSV = "text/markdown", "text/csv"
 
 
 def markdown(table: TableView) -> str:
-    """Rounded. Standard errors with ddof 1; in brackets by the published convention."""
-    head = ["variant", "mean ± SEM (published)", "n", "best"]
-    head += [f"− {table.reference}", "verdict", "its lead", "− baseline", "% of its gain"]
+    """Rounded. Standard errors of as many trials as they are worth; in brackets by the published convention."""
+    head = ["variant", "mean ± SEM (published)", "n", "best", "median", "top 10"]
+    head += [f"− {table.reference}", "in %", "95 %", "p (Holm)", "verdict", "its lead", "− baseline", "% of its gain"]
     head += ["trials", "GPU s", "CPU s", "passes"]
     lines = [[_cell(cell) for cell in _cells(row)] for row in _rows(table)]
     body = [[_cell(cell) for cell in head], ["---"] * len(head), *lines]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
     reasons = [f"* {_cell(row.variant)}: {_cell(row.reason)}" for row in _rows(table) if row.reason]
     title = f"{_cell(table.name)}: {table.metric}, to {table.direction}"
-    return "\n\n".join([title, text, *(["\n".join(reasons)] if reasons else [])]) + "\n"
+    notes = [f"Intervals: block bootstrap, {table.bootstrap.resamples} resamples, seed {table.bootstrap.seed}."]
+    if cut := table.equal_compute:
+        notes.append(
+            f"At equal compute: {cut.budget:g} {cut.measure.replace('_', ' ')}, as much as {cut.set_by} spent."
+        )
+    return "\n\n".join([title, text, _cell(" ".join(notes)), *(["\n".join(reasons)] if reasons else [])]) + "\n"
 
 
 def as_csv(table: TableView) -> str:
@@ -40,8 +46,9 @@ def _cells(row: Row) -> list[str]:
         row.variant,
         mean(row),
         str(row.result.n) if row.result else "–",
-        f"{row.result.best:.4f}" if row.result else "–",
+        *([f"{getattr(row.result, name):.4f}" if row.result else "–" for name in ("best", "median", "top10_mean")]),
         signed(row.to_reference),
+        *_told_apart(row.to_reference),
         row.verdict or "–",
         "–" if row.reference_lead is None else f"{row.reference_lead:+.1f} %",
         signed(row.to_baseline),
@@ -68,6 +75,17 @@ def signed(difference: DifferenceView | None) -> str:
     return f"{difference.value:+.4f}{error}"
 
 
+def _told_apart(found: ComparedView | None) -> list[str]:
+    """Per cent, interval and corrected p-value."""
+    if found is None:
+        return ["–"] * 3
+    return [
+        "–" if found.per_cent is None else f"{found.per_cent:+.1f} %",
+        "–" if found.low is None else f"{found.low:+.4f} to {found.high:+.4f}",
+        "–" if found.p_adjusted is None else f"{found.p_adjusted:.4f}",
+    ]
+
+
 def outcomes(row: Row) -> str:
     return ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(row.outcomes.items())) or "–"
 
@@ -76,12 +94,13 @@ def _cell(text: str | None) -> str:
     return (text or "").replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
-_RESULT = ("n", "last", "mean", "standard_error", "standard_error_published", "median", "best")
+_RESULT = tuple(SummaryView.model_fields)
+_TOLD_APART = ("per_cent", "low", "high", "per_cent_low", "per_cent_high", "p_value", "p_adjusted")
 _OWN = ("variant", "study", "state", "trials", "reason", "reference_lead", "verdict")
 _SPENT = ("gpu_seconds", "cpu_seconds", "passes_booked", "passes_made", "passes_skipped")
 _COLUMNS = (
     *("variant", "study", "state", *_RESULT),
-    *("to_reference", "to_reference_standard_error", "to_baseline", "to_baseline_standard_error"),
+    *("to_reference", "to_reference_standard_error", *_TOLD_APART, "to_baseline", "to_baseline_standard_error"),
     *("per_cent_of_reference", "reference_lead", "verdict", "trials", "outcomes", *_SPENT, "reason"),
 )
 
@@ -94,5 +113,6 @@ def _flat(row: Row) -> dict[str, Any]:
         difference = getattr(row, name)
         fields[name] = difference.value if difference else None
         fields[f"{name}_standard_error"] = difference.standard_error if difference else None
+    fields |= {name: getattr(row.to_reference, name, None) for name in _TOLD_APART}
     counted = ";".join(f"{outcome}={count}" for outcome, count in sorted(row.outcomes.items()))
     return fields | {"per_cent_of_reference": row.per_cent_of_reference, "outcomes": counted}

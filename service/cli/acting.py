@@ -25,7 +25,7 @@ class Failed(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    for command in (pause, resume, cancel, extend, retry, enqueue, delete):
+    for command in (pause, resume, cancel, extend, retry, enqueue, widen, delete):
         app.command()(command)
 
 
@@ -44,7 +44,7 @@ def resume(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
 def cancel(study: AnyRef, as_json: AsJson = False, url: Url = None) -> None:
     """Cancel a study, or all of a comparison. Running trials end within seconds; finished ones stay."""
     with connect(url) as client:
-        if (comparison := _comparison(client, study)) is not None:
+        if (comparison := comparison_of(client, study)) is not None:
             _say("comparison", client.cancel_comparison(comparison), as_json)
         else:
             _say("study", client.cancel(resolve(client, study)["id"]), as_json)
@@ -95,6 +95,32 @@ def enqueue(
     display.line(f"enqueued; {len(answer['waiting'])} in line for study {study_id}", answer, as_json)
 
 
+def widen(
+    study: StudyRef,
+    name: Annotated[str | None, typer.Option(help="Of the new study. Default: that of this one with -widened.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Its trials. Default: as many as this one has.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range", metavar="NAME=RANGE", help='A new range: --range "rate={low: 1e-4, high: 1, log: true}"'
+        ),
+    ] = None,
+    warm_start: Annotated[int, typer.Option(min=0, help="Best configurations that are tried first.")] = 10,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Search wider ranges in a new study, begun with the best of this one. Default: ranges that are saturated."""
+    from service.cli import display
+
+    example = '"retain_momentum={low: 0, high: 1}"'
+    ranges = overrides_of(changes or [], form="NAME=RANGE", example=example, option="--range")
+    wanted = {"name": name, "trials": trials, "ranges": ranges or None, "warm_start": warm_start}
+    with connect(url) as client:
+        parent = resolve(client, study)["id"]
+        made = client.widen(parent, **{field: value for field, value in wanted.items() if value is not None})
+    display.submitted(made, client.url, as_json)
+
+
 def delete(
     study: AnyRef,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -104,7 +130,7 @@ def delete(
     from service.cli import display
 
     with connect(url) as client:
-        if (comparison := _comparison(client, study)) is not None:
+        if (comparison := comparison_of(client, study)) is not None:
             kind, found, remove = "comparison", client.comparison(comparison), client.delete_comparison
         else:
             kind, found, remove = "study", resolve(client, study), client.delete
@@ -121,7 +147,7 @@ def _say(kind: str, answer: dict[str, Any], as_json: bool) -> None:
     display.line(f"{kind} {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
 
 
-def _comparison(client: "Client", reference: str) -> str | None:
+def comparison_of(client: "Client", reference: str) -> str | None:
     """Id of the comparison that is meant; None where it is no comparison, or a study has the name too."""
     if reference.startswith("cp_"):
         return reference

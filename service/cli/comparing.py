@@ -18,6 +18,14 @@ ComparisonRef = Annotated[
 _INTERVAL = 1.0
 
 
+class Measure(StrEnum):
+    trials = "trials"
+    passes_booked = "passes_booked"
+    passes_made = "passes_made"
+    gpu_seconds = "gpu_seconds"
+    cpu_seconds = "cpu_seconds"
+
+
 class Form(StrEnum):
     table = "table"
     markdown = "markdown"
@@ -57,6 +65,9 @@ def table(
     comparison: ComparisonRef,
     form: Annotated[Form, typer.Option("--format", help="How it is written.")] = Form.table,
     reference: Annotated[str | None, typer.Option(help="Variant to measure against. Default: the first.")] = None,
+    equal: Annotated[
+        Measure | None, typer.Option(help="Each variant when it had spent as much of this as the one that spent least.")
+    ] = None,
     url: Url = None,
 ) -> None:
     """Print a comparison's table: mean and standard error of each variant, and its differences to others."""
@@ -65,9 +76,9 @@ def table(
     with connect(url) as client:
         comparison_id = resolve(client, comparison)
         if form in (Form.markdown, Form.csv):
-            sys.stdout.write(client.written_table(comparison_id, form, reference=reference))
+            sys.stdout.write(client.written_table(comparison_id, form, reference=reference, equal=equal))
             return
-        found = client.table(comparison_id, reference=reference)
+        found = client.table(comparison_id, reference=reference, equal=equal)
     if form is Form.json:
         display.as_json(found)
     else:

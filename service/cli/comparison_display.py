@@ -56,14 +56,17 @@ def table(found: Document) -> Group:
     made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     made.title, made.title_justify = f"Comparison {found['name']}: {found['metric']}, {better} is better", "left"
     made.caption = (
-        "Mean ± standard error (ddof 1) of the last valid trials; in brackets as published (ddof 0).\n"
-        "Verdict: better or worse than the reference beyond two standard errors of the difference.\n"
+        "Mean ± standard error of the last valid trials, of as many as they are worth; in brackets as published.\n"
+        "In square brackets the interval of 95 % by block bootstrap; verdict: at 5 % for all rows together (Holm).\n"
         f"Gain: over the model without unlearning, in per cent of that of {found['reference']}."
     )
+    if cut := found["equal_compute"]:
+        spent = f"{cut['budget']:g} {cut['measure'].replace('_', ' ')}"
+        made.caption += f"\nAt equal compute: each as it stood after {spent}, as much as {cut['set_by']} spent."
     made.caption_justify = "left"
     made.add_column("variant", overflow="fold")
-    against = (f"− {found['reference']}", "verdict", "− baseline", "gain %")
-    for name in ("mean", "n", "best", *against, "trials", "GPU s", "CPU s"):
+    against = (f"− {found['reference']}", "%", "verdict", "− baseline", "gain %")
+    for name in ("mean", "n", "best", "median", "top 10", *against, "trials", "GPU s", "CPU s"):
         made.add_column(name, justify="right")
     rows = found["rows"] + ([found["baseline"]] if found["baseline"] else [])
     for row in rows:
@@ -74,15 +77,17 @@ def table(found: Document) -> Group:
 
 def _cells(row: Document) -> list[str]:
     result, share = row["result"], row["per_cent_of_reference"]
-    numbers = ["–"] * 3
+    numbers = ["–"] * 5
     if result:
         error = f" ± {result['standard_error']:.4f}" if result["standard_error"] is not None else ""
         published = f" ({result['standard_error_published']:.4f})"
-        numbers = [f"{result['mean']:.4f}{error}{published}", str(result["n"]), f"{result['best']:.4f}"]
+        others = [f"{result[name]:.4f}" for name in ("best", "median", "top10_mean")]
+        numbers = [f"{result['mean']:.4f}{error}{published}", str(result["n"]), *others]
     return [
         row["variant"],
         *numbers,
-        _difference(row["to_reference"]),
+        _difference(row["to_reference"]) + _interval(row["to_reference"]),
+        _per_cent(row["to_reference"]),
         row["verdict"] or "–",
         _difference(row["to_baseline"]),
         "–" if share is None else f"{share:.1f}",
@@ -97,3 +102,11 @@ def _difference(found: Document | None) -> str:
         return "–"
     error = f" ± {found['standard_error']:.4f}" if found["standard_error"] is not None else ""
     return f"{found['value']:+.4f}{error}"
+
+
+def _interval(found: Document | None) -> str:
+    return "" if found is None or found["low"] is None else f" [{found['low']:+.4f}, {found['high']:+.4f}]"
+
+
+def _per_cent(found: Document | None) -> str:
+    return "–" if found is None or found["per_cent"] is None else f"{found['per_cent']:+.1f}"

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Response
 
 from service import action_examples as examples
 from service.action_views import EnqueuedView, enqueued_view
-from service.bodies import Enqueue, Extension, OptionalBody, RequestBody, Retry, canonical, parse_action
+from service.bodies import Enqueue, Extension, OptionalBody, RequestBody, Retry, Widening, canonical, parse_action
 from service.declared_problems import problems
 from service.routes import Key, Store
 from service.routes.studies import view_of
-from service.store import actions, enqueued, studies
+from service.store import actions, enqueued, studies, widening
 from service.store.states import Action
 from service.views import StudyView
 
@@ -113,6 +113,51 @@ def enqueue(
         added = enqueued.add(session, study_id, wanted.places(), **key)
         view = enqueued_view(study_id, enqueued.waiting(session, study_id))
     response.status_code = 201 if added else 200
+    return view
+
+
+@router.post(
+    "/widen",
+    status_code=201,
+    response_model=StudyView,
+    summary="Search wider ranges in a new study",
+    responses={
+        200: {
+            "description": "The same study was there already, and is queued again if it had failed or was cancelled",
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/StudyView"},
+                    "example": examples.WIDENED,
+                }
+            },
+        },
+        201: {
+            "description": "Created",
+            "headers": {"Location": {"description": "Address of the study", "schema": {"type": "string"}}},
+            "content": {"application/json": {"example": examples.WIDENED}},
+        },
+        **problems(404, 409, 413, 415, 422, 503),
+    },
+    openapi_extra={"requestBody": examples.WIDEN},
+)
+def widen(study_id: str, body: OptionalBody, store: Store, response: Response, idempotency_key: Key = None):
+    """Creates a study like this one whose saturated ranges reach half their width further (without a body), or with the
+    ranges that are given, and enqueues the best configurations of this one there. Its label `widened_from` is this
+    study's id. 409 where no range is saturated and none is given."""
+    wanted = parse_action(body, Widening)
+    with store.begin() as session:
+        creation = widening.widen(
+            session,
+            study_id,
+            name=wanted.name,
+            trials=wanted.trials,
+            ranges=wanted.ranges,
+            warm_start=wanted.warm_start,
+            idempotency_key=idempotency_key,
+        )
+        view = view_of(session, creation.study)
+    response.status_code = 201 if creation.created else 200
+    response.headers["Location"] = view.links.self
     return view
 
 

@@ -9,17 +9,22 @@ from sqlalchemy.orm import Session
 from service import comparison_examples as examples
 from service import table_formats
 from service.bodies import RequestBody, parse_comparison_submission
-from service.comparison_table import TableView, table
+from service.comparison_table import Measure, TableView, at_equal_compute, table
 from service.comparison_views import ComparisonPage, ComparisonView, comparison_summary, comparison_view
 from service.cost import comparison_dry_run
 from service.declared_problems import problems
+from service.export import ComparisonExport, comparison_export, study_export
 from service.problems import UnknownVariant
 from service.routes import Configuration, Key, Store, Text
+from service.routes.statistics import Seed, attachment
 from service.routes.studies import read_labels
-from service.store import comparisons, pages, standing
-from service.store.tables import Comparison
+from service.store import comparisons, exports, pages, standing
+from service.store.tables import Comparison, Study
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
+Reference = Annotated[
+    Text | None, Query(description="Variant that the others are measured against; default: the first.")
+]
 
 
 class Filters(BaseModel):
@@ -136,27 +141,59 @@ def delete(comparison_id: str, store: Store) -> None:
 def show_table(
     comparison_id: str,
     store: Store,
-    reference: Annotated[
-        Text | None, Query(description="Variant that the others are measured against; default: the first.")
-    ] = None,
+    reference: Reference = None,
     format: Annotated[Literal["json", "markdown", "csv"], Query(description="How the table is written.")] = "json",
-):
+    equal: Annotated[
+        Measure | None,
+        Query(description="Show every variant as it stood when it had spent as much of this as the one that spent "
+        "least; `trials` are finished attempts, pruned and failed ones included. Default: as they stand now."),
+    ] = None,
+    seed: Seed = 0,
+):  # fmt: skip
     """One row per variant: mean and standard error over the last valid trials by both conventions, the best, the
-    differences to a reference variant and to the model without unlearning, and what was spent."""
+    median, the differences to a reference variant (with intervals by block bootstrap and Holm's correction) and to the
+    model without unlearning, and what was spent."""
     with store.begin() as session:
-        comparison = comparisons.get(session, comparison_id)
-        rows = comparisons.studies_of(session, comparison)
-        variants = [study.variant for study in rows]
-        if reference is not None and reference not in variants:
-            raise UnknownVariant(comparison_id, reference, variants)
-        tallies = standing.tallies(session, [study.id for study in rows])
-        made = table(comparison.id, comparison.name, rows, tallies, reference or variants[0])
+        comparison, rows, main = compared(session, comparison_id, reference)
+        ids = [study.id for study in rows]
+        if equal is None:
+            tallies, cut = standing.tallies(session, ids), None
+        else:
+            tallies, cut = at_equal_compute(rows, standing.finished(session, ids), equal)
+        made = table(comparison.id, comparison.name, rows, tallies, main, seed=seed, equal_compute=cut)
     match format:
         case "markdown":
             return Response(table_formats.markdown(made), media_type=table_formats.MARKDOWN)
         case "csv":
             return Response(table_formats.as_csv(made), media_type=table_formats.CSV)
     return made
+
+
+@router.get(
+    "/{comparison_id}/export",
+    response_model=ComparisonExport,
+    summary="Export a comparison",
+    responses={200: {"content": examples.EXPORT}, **problems(404, 422, 503)},
+)
+def show_export(comparison_id: str, store: Store, reference: Reference = None, seed: Seed = 0):
+    """Its table, and each study with every finished attempt: all of it can be computed again from the export alone
+    (`mudman verify`)."""
+    with store.begin() as session:
+        comparison, rows, main = compared(session, comparison_id, reference)
+        exported = [study_export(study, exports.finished(session, study.id), seed=seed) for study in rows]
+        made = comparison_export(comparison, exported, main, seed=seed)
+    return attachment(made.model_dump_json(), "application/json", f"{comparison_id}.json")
+
+
+def compared(session: Session, comparison_id: str, reference: str | None) -> tuple[Comparison, list[Study], str]:
+    """The comparison, its studies in order, and the variant that the others are measured against. Raises
+    ``UnknownComparison``, ``UnknownVariant``."""
+    comparison = comparisons.get(session, comparison_id)
+    rows = comparisons.studies_of(session, comparison)
+    variants = [study.variant for study in rows]
+    if reference is not None and reference not in variants:
+        raise UnknownVariant(comparison_id, reference, variants)
+    return comparison, rows, reference or variants[0]
 
 
 def _view(session: Session, comparison: Comparison) -> ComparisonView:

@@ -21,3 +21,7 @@ class NotFinished(MudmanError):
 
 class PartOfComparison(MudmanError):
     """A study of a comparison is deleted with it."""
+
+
+class NothingToWiden(MudmanError):
+    """No range of the study is known to be too narrow, and none was given."""

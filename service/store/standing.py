@@ -3,14 +3,15 @@ the best one are found over indexes of their own."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, case, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, Float, ScalarSelect, case, cast, exists, func, literal_column, select
 from sqlalchemy.orm import Session, aliased
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec
+from service.statistics.compute import Attempt, Tally, total
 from service.store.states import LIVE
 from service.store.tables import OutcomeCount, Study, Trial
 
@@ -123,54 +124,80 @@ def progress(session: Session, study: Study, max_live: int | None, live: int = 1
     )
 
 
-@dataclass(frozen=True)
-class Tally:
-    """What a study has found and spent so far."""
-
-    values: list[float] = field(default_factory=list)
-    """Objective of every valid trial, by ordinal."""
-    outcomes: dict[str, int] = field(default_factory=dict)
-    """Finished attempts by outcome."""
-    seconds: float = 0.0
-    """Of all attempts: those that the trials say, or where there are none, from start to end; none of what no worker
-    ever began."""
-    passes_booked: int = 0
-    passes_made: int = 0
-    passes_skipped: int = 0
-    """Booked passes that pruned trials left out."""
-
-
-def tallies(session: Session, study_ids: Iterable[str]) -> dict[str, Tally]:
-    """Of several studies at once."""
-    wanted = Trial.study_id.in_(list(study_ids))
+def by_outcome(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str, Tally]]:
+    """What each of several studies has found and spent, by outcome. Its trials are added up by the database: only the
+    values of valid ones are fetched."""
+    wanted = list(study_ids)
     values: dict[str, list[float]] = defaultdict(list)
     valid = select(Trial.study_id, Trial.ordinal, Trial.value).where(
-        wanted, Trial.outcome == _VALID, Trial.value.is_not(None)
+        Trial.study_id.in_(wanted), Trial.outcome == _VALID, Trial.value.is_not(None)
     )
     for study_id, _, value in sorted(session.execute(valid).tuples()):
         values[study_id].append(value)
-
-    elapsed = case((Trial.worker.is_(None), 0), else_=func.extract("epoch", Trial.finished_at - Trial.started_at))
     spent = (
-        func.sum(func.coalesce(func.nullif(Trial.seconds, 0), elapsed)),
-        func.sum(Trial.passes_booked),
-        func.sum(Trial.passes_made),
-        func.sum(Trial.passes_skipped),
+        func.sum(_SECONDS),
+        *(func.sum(column) for column in (Trial.passes_booked, Trial.passes_made, Trial.passes_skipped)),
     )
-    found: dict[str, Tally] = {}
-    query = select(Trial.study_id, Trial.outcome, func.count(), *spent).where(wanted, Trial.outcome.is_not(None))
-    for study_id, outcome, count, *numbers in session.execute(query.group_by(Trial.study_id, Trial.outcome)):
-        seconds, booked, made, skipped = (float(number or 0) for number in numbers)
-        so_far = found.get(study_id, Tally(values[study_id]))
-        found[study_id] = replace(
-            so_far,
-            outcomes=so_far.outcomes | {outcome: count},
-            seconds=so_far.seconds + seconds,
-            passes_booked=so_far.passes_booked + int(booked),
-            passes_made=so_far.passes_made + int(made),
-            passes_skipped=so_far.passes_skipped + int(skipped),
-        )
+    query = select(Trial.study_id, Trial.outcome, func.count(), *spent)
+    query = query.where(Trial.study_id.in_(wanted), Trial.outcome.is_not(None))
+    found: dict[str, dict[str, Tally]] = {study_id: {} for study_id in wanted}
+    for study_id, outcome, count, seconds, *passes in session.execute(query.group_by(Trial.study_id, Trial.outcome)):
+        of_valid = values[study_id] if outcome == Outcome.VALID else []
+        found[study_id][outcome] = Tally(of_valid, {outcome: count}, seconds or 0.0, *(int(n or 0) for n in passes))
     return found
+
+
+def tallies(session: Session, study_ids: Iterable[str]) -> dict[str, Tally]:
+    """What each of several studies has found and spent."""
+    return {study_id: total(parts) for study_id, parts in by_outcome(session, study_ids).items()}
+
+
+def finished(session: Session, study_ids: Iterable[str]) -> dict[str, list[Attempt]]:
+    """Every finished attempt of each of these studies by ordinal and attempt, in one narrow query."""
+    wanted = list(study_ids)
+    query = FINISHED.where(Trial.study_id.in_(wanted), Trial.outcome.is_not(None)).execution_options(yield_per=PART)
+    found: dict[str, list[Attempt]] = {study_id: [] for study_id in wanted}
+    for study_id, *columns in session.execute(query):
+        found[study_id].append(Attempt(*columns))
+    for attempts in found.values():
+        attempts.sort(key=lambda one: (one.ordinal, one.attempt))
+    return found
+
+
+def valid(session: Session, study_id: str) -> list[Attempt]:
+    """Every valid trial by ordinal with its hyper-parameters, in one narrow query."""
+    query = FINISHED.add_columns(Trial.hyperparameters).where(
+        Trial.study_id == study_id, Trial.outcome == _VALID, Trial.value.is_not(None)
+    )
+    rows = session.execute(query.execution_options(yield_per=PART))
+    return sorted((Attempt(*columns) for _, *columns in rows), key=lambda one: one.ordinal)
+
+
+def top(session: Session, study: Study, many: int) -> list[Attempt]:
+    """The best valid trials with their hyper-parameters; of equal ones, the lowest ordinal first."""
+    order = Trial.value.asc() if minimised(study.spec) else Trial.value.desc()
+    query = FINISHED.add_columns(Trial.hyperparameters).where(
+        Trial.study_id == study.id, Trial.outcome == _VALID, Trial.value.is_not(None)
+    )
+    return [Attempt(*columns) for _, *columns in session.execute(query.order_by(order, Trial.ordinal).limit(many))]
+
+
+PART = 2000
+"""Rows that are fetched at a time."""
+_ELAPSED = case((Trial.worker.is_(None), 0.0), else_=func.extract("epoch", Trial.finished_at - Trial.started_at))
+_SECONDS = cast(func.coalesce(func.nullif(Trial.seconds, 0), _ELAPSED), Float)
+FINISHED = select(
+    Trial.study_id,
+    Trial.ordinal,
+    Trial.attempt,
+    Trial.outcome,
+    Trial.value,
+    _SECONDS,
+    func.coalesce(Trial.passes_booked, 0),
+    func.coalesce(Trial.passes_made, 0),
+    func.coalesce(Trial.passes_skipped, 0),
+)
+"""As the fields of ``Attempt`` follow each other."""
 
 
 def minimised(spec: dict[str, Any]) -> bool:

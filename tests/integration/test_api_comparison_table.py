@@ -43,15 +43,20 @@ def test_table(api, tried):
         "last": 2,
         "mean": 4.0,
         "standard_error": pytest.approx(1.0),
+        "effective_n": 2.0,
         "standard_error_published": pytest.approx(1 / math.sqrt(2)),
         "median": 4.0,
         "best": 9.0,
+        "top10_mean": pytest.approx(17 / 3),
     }
     assert (sign["to_reference"], sign["per_cent_of_reference"], sign["verdict"]) == (None, 100.0, "reference")
     assert sign["to_baseline"] == {"value": 2.0, "standard_error": pytest.approx(1.0)}
     # 2.5 and 3.5: mean 3, standard error 1/2. To 4: √(1 + 1/4). Its gain of 1 is half of 2.
-    assert no_mask["to_reference"] == {"value": -1.0, "standard_error": pytest.approx(math.sqrt(1.25))}
-    assert (no_mask["verdict"], no_mask["reference_lead"]) == ("unresolved", pytest.approx(100 / 3))
+    found = no_mask["to_reference"]
+    assert (found["value"], found["standard_error"]) == (-1.0, pytest.approx(math.sqrt(1.25)))
+    assert found["per_cent"] == -25.0
+    assert found["p_adjusted"] is None, "two trials each resolve nothing"
+    assert (no_mask["verdict"], no_mask["reference_lead"]) == ("not distinguishable", pytest.approx(100 / 3))
     assert no_mask["to_baseline"] == {"value": 1.0, "standard_error": pytest.approx(0.5)}
     assert no_mask["per_cent_of_reference"] == 50.0
     assert no_mask["outcomes"] == {"valid": 2, "over_retain_budget": 1}
@@ -113,16 +118,17 @@ def test_where_lower_is_better(api, database):
 def test_the_baseline_as_reference_is_exact(api, tried):
     """It ran once and has no standard error of its own: with that, nothing could ever be told from it."""
     rows = {row["variant"]: row for row in api.get(f"{tried}?reference=baseline").json()["rows"]}
-    # 4 ± 1 and 3 ± 1/2 against 2: two standard errors each, which is not beyond.
-    assert rows["sign"]["to_reference"] == rows["sign"]["to_baseline"]
-    assert rows["no_mask"]["to_reference"] == {"value": 1.0, "standard_error": pytest.approx(0.5)}
-    assert (rows["sign"]["verdict"], rows["no_mask"]["verdict"]) == ("unresolved", "unresolved")
+    # 4 ± 1 and 3 ± 1/2 against 2, of two trials each.
+    assert rows["sign"]["to_reference"].items() >= rows["sign"]["to_baseline"].items()
+    found = rows["no_mask"]["to_reference"]
+    assert (found["value"], found["standard_error"], found["per_cent"]) == (1.0, pytest.approx(0.5), 50.0)
+    assert {row["verdict"] for row in rows.values()} == {"not distinguishable", None}
 
 
 def test_beyond_the_baseline(api, database):
     made = post(api, "beyond", {"a": {}}).json()
     ids = {one["variant"]: one["study"] for one in made["variants"]}
-    for ordinal, value in enumerate((3.0, 3.5)):
+    for ordinal, value in enumerate((3.0, 3.5, 3.1, 3.3, 3.4, 2.9, 3.2, 3.6)):
         finish(database, ids["a"], ordinal, result(Outcome.VALID, value))
     finish(database, ids["baseline"], 0, result(Outcome.VALID, 2.0))
     [row] = api.get(f"{made['links']['table']}?reference=baseline").json()["rows"]

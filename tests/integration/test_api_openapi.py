@@ -67,7 +67,12 @@ def test_lists_the_contract(document):
         "GET /studies/{study_id}/events",
         "GET /studies/{study_id}/trials",
         "GET /studies/{study_id}/trials/{ordinal}",
-        *(f"POST /studies/{{study_id}}/{action}" for action in ("pause", "resume", "cancel", "retry", "extend")),
+        *(
+            f"POST /studies/{{study_id}}/{action}"
+            for action in ("pause", "resume", "cancel", "retry", "extend", "widen")
+        ),
+        "GET /studies/{study_id}/statistics",
+        "GET /studies/{study_id}/export",
         "POST /studies/{study_id}/trials",
         "DELETE /studies/{study_id}",
         "POST /comparisons",
@@ -76,6 +81,9 @@ def test_lists_the_contract(document):
         "POST /comparisons/{comparison_id}/cancel",
         "DELETE /comparisons/{comparison_id}",
         "GET /comparisons/{comparison_id}/table",
+        "GET /comparisons/{comparison_id}/export",
+        "GET /comparisons/{comparison_id}/figures/bars",
+        "GET /studies/{study_id}/figures/{name}",
         "GET /cluster",
         "GET /presets",
         "GET /presets/{name}",
@@ -148,10 +156,11 @@ def test_the_request_examples_of_actions_are_accepted(api, document, database):
                 studies.change_state(session, made, action)
         for ordinal in (3, 7):
             finish(database, made, ordinal, result(Outcome.ERROR))
+        finish(database, made, 8, result(Outcome.VALID, 3.0), chosen={"unlearning_rate": 0.02})
         return made
 
     completed, accepted = (Action.PREPARE, Action.RUN, Action.COMPLETE), 0
-    for action, through in (("extend", completed), ("retry", completed), ("trials", ())):
+    for action, through in (("extend", completed), ("retry", completed), ("trials", ()), ("widen", ())):
         body = document["paths"][f"/studies/{{study_id}}/{action}"]["post"]["requestBody"]
         for media_type, described in body["content"].items():
             for name, example in described["examples"].items():
@@ -163,7 +172,7 @@ def test_the_request_examples_of_actions_are_accepted(api, document, database):
                 schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
                 assert [error.message for error in validator(document, schema).iter_errors(answer.json())] == []
                 accepted += 1
-    assert accepted == 12
+    assert accepted == 16
 
 
 def test_real_answers_are_true_to_their_schemas(api, document):
@@ -181,6 +190,9 @@ def test_real_answers_are_true_to_their_schemas(api, document):
         ("/comparisons", "/comparisons"),
         ("/comparisons/{comparison_id}", there),
         ("/comparisons/{comparison_id}/table", f"{there}/table"),
+        ("/comparisons/{comparison_id}/export", f"{there}/export"),
+        ("/studies/{study_id}/statistics", f"{here}/statistics"),
+        ("/studies/{study_id}/export", f"{here}/export"),
         ("/presets", "/presets"),
         ("/presets/{name}", "/presets/quickstart"),
         ("/healthz", "/healthz"),

@@ -20,7 +20,15 @@ def result(outcome: Outcome, value: float | None = None, **more) -> TrialResult:
     return TrialResult(outcome=outcome, value=value, unlearning=curve, relearning=curve, seconds=2.5, **more)
 
 
-def finish(database, study_id: str, ordinal: int, made: TrialResult, attempt: int = 1) -> None:
+def finish(
+    database,
+    study_id: str,
+    ordinal: int,
+    made: TrialResult,
+    attempt: int = 1,
+    chosen: dict[str, float] | None = None,
+) -> None:
+    """``chosen``: its hyper-parameters."""
     with database.begin() as session:
         now = session.scalar(select(func.now()))
         session.add(
@@ -29,7 +37,7 @@ def finish(database, study_id: str, ordinal: int, made: TrialResult, attempt: in
                 ordinal=ordinal,
                 attempt=attempt,
                 epoch=1,
-                hyperparameters={"unlearning_rate": 0.01 * (ordinal + 1)},
+                hyperparameters=chosen or {"unlearning_rate": 0.01 * (ordinal + 1)},
                 outcome=made.outcome,
                 value=made.value,
                 result=made.model_dump(mode="json", exclude={"log"}),

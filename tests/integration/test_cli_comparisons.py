@@ -43,7 +43,7 @@ def mudman(address, capsys):
     return run
 
 
-def test_from_a_file_to_its_table(mudman, database, tmp_path):
+def test_from_a_file_to_its_table(mudman, database, tmp_path, capsys):
     file = tmp_path / "masks.yaml"
     variants = {"sign": {}, "no_mask": {"method.mask": "none"}}
     YAML().dump(presets.load("quickstart") | {"name": "masks", "variants": variants}, file)
@@ -70,6 +70,26 @@ def test_from_a_file_to_its_table(mudman, database, tmp_path):
     code, said = mudman("table", "unknown")
     assert (code, "`mudman comparisons` lists them" in said) == (2, True)
 
+    file = tmp_path / "masks.json"
+    assert mudman("export", "masks", str(file))[0] == 0
+    assert _run(["verify", str(file)]) == 0
+    changed = json.loads(file.read_text())
+    changed["studies"][0]["trials"][1]["value"] = 9.0
+    file.write_text(json.dumps(changed))
+    assert _run(["verify", str(file)]) == 1
+    assert "table.rows.0.result.mean: 2.5 is stated, 5.5 comes out" in capsys.readouterr().out
+    code, said = mudman("export", "masks", "--format", "csv")
+    assert (code, "a comparison is exported as json" in said) == (2, True), said
+    drawn = tmp_path / "masks.svg"
+    assert mudman("figure", "masks", "bars", str(drawn))[0] == 0
+    assert drawn.read_text().startswith("<svg")
+    assert mudman("figure", "masks/sign", "history", str(tmp_path / "history.png"))[0] == 0
+    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+    code, said = mudman("figure", "masks", "bars", str(tmp_path / "masks.gif"))
+    assert (code, "ends in none of .svg" in said.replace("\n", " ")) == (2, True)
+    code, said = mudman("table", made["id"], "--equal", "trials")
+    assert (code, "as much as sign spent" in said) == (0, True), said
+
     assert "masks/sign" in mudman("ls")[1]
     assert made["id"] in mudman("comparisons")[1]
     [listed] = json.loads(mudman("comparisons", "--text", "mask", "--json")[1])
@@ -77,6 +97,29 @@ def test_from_a_file_to_its_table(mudman, database, tmp_path):
     code, said = mudman("cancel", "masks")
     assert (code, f"({made['id']}) is cancelled" in said) == (0, True)
     assert mudman("cancel", made["id"])[0] == 2
+
+
+def test_statistics_of_a_study_and_wider_ranges(mudman, database, tmp_path):
+    made = json.loads(mudman("submit", "quickstart", "--set", "name=searched", "--json")[1])
+    code, said = mudman("stats", "searched")
+    assert (code, "no trial is valid" in said) == (0, True), said
+    middle = {"adversary_rate": 0.01, "retaining_rate": 0.01, "retain_momentum": 0.7, "fork_every": 12.0}
+    for ordinal, value in enumerate((2.0, 3.0, 2.5)):
+        finish(database, made["id"], ordinal, result(Outcome.VALID, value), chosen=middle | {"unlearning_rate": 0.02})
+    code, said = mudman("stats", "searched")
+    assert code == 0
+    assert "mean 2.5000 ± 0.2887 of the last 3 valid trials" in said
+    assert "too few trials to say whether it has converged: 3 valid, 10 needed" in said
+    assert f"may be too narrow: unlearning_rate. Search further: `mudman widen {made['id']}`" in said
+    assert "spent: 3 trials (3 valid)" in said
+    assert json.loads(mudman("stats", "searched", "--json")[1])["result"]["median"] == 2.5
+    rows = list(csv.DictReader(io.StringIO(mudman("export", "searched", "--format", "csv")[1])))
+    assert [float(row["value"]) for row in rows] == [2.0, 3.0, 2.5]
+    longer = "fork_every={low: 2, high: 24, int: true}"
+    code, said = mudman("widen", "searched", "--range", longer, "--trials", "4", "--json")
+    assert (code, json.loads(said)["spec"]["method"]["fork_every"]["low"]) == (0, 2)
+    code, said = mudman("widen", "searched", "--range", "fork_every={low: 8, high: 24, int: true}")
+    assert (code, "does not contain the range as it was" in said) == (2, True)
 
 
 def test_of_a_name_that_both_have_the_study_is_cancelled(mudman, tmp_path):

@@ -1,0 +1,206 @@
+"""A study or a comparison as a document that needs no server: every finished attempt, and the statistics, which can be
+computed again from it alone."""
+
+import csv
+import datetime
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from mudman.faults import MudmanError
+from service.comparison_table import TableView, table
+from service.statistics.compute import Attempt, best_first, by_outcome, tally
+from service.statistics.means import TOP
+from service.store.exports import Finished
+from service.store.tables import Comparison, Study
+from service.study_statistics import StatisticsView, study_statistics
+from service.views import View
+
+VERSION = 1
+_BULKY = ("trace", "token_losses")
+_RELATIVE = 1e-9
+"""Part of a number by which other machines may add up differently."""
+
+
+class ExportedStudy(View):
+    """What a study is and where it stands."""
+
+    id: str
+    name: str
+    variant: str | None
+    owner: str
+    preset: str | None
+    state: str
+    spec: dict[str, Any]
+    """As it was given, without defaults."""
+    spec_version: int
+    spec_hash: str
+    problem: dict[str, Any] | None
+    preparation: dict[str, Any] | None
+    """Pinned revisions, hashes of the texts, and the baseline."""
+    created_at: datetime.datetime
+    started_at: datetime.datetime | None
+    finished_at: datetime.datetime | None
+
+
+class ExportedTrial(View):
+    """A finished attempt, whatever became of it."""
+
+    ordinal: int
+    attempt: int
+    outcome: str
+    value: float | None
+    """Objective, of a valid trial."""
+    seconds: float
+    """As the trial says, or where it says nothing, from start to end."""
+    passes_booked: int
+    passes_made: int
+    passes_skipped: int
+    hyperparameters: dict[str, float]
+    violation: float | None
+    overrun: float | None
+    stopped_at_pass: int | None
+    judged: float | None
+    """Of a pruned trial: the objective at the check that ended it."""
+    reason: str | None
+    started_at: datetime.datetime
+    finished_at: datetime.datetime | None
+
+
+class StudyExport(View):
+    """One study."""
+
+    format: Literal["mudman-study"] = "mudman-study"
+    version: int = VERSION
+    study: ExportedStudy
+    statistics: StatisticsView
+    """Made from what stands here, and nothing else (docs/statistics.md)."""
+    trials: list[ExportedTrial]
+    """By ordinal and attempt."""
+
+
+class ExportedComparison(View):
+    id: str
+    name: str
+    owner: str
+    preset: str | None
+    document: dict[str, Any]
+    created_at: datetime.datetime
+
+
+class ComparisonExport(View):
+    """A comparison with all its studies."""
+
+    format: Literal["mudman-comparison"] = "mudman-comparison"
+    version: int = VERSION
+    comparison: ExportedComparison
+    table: TableView
+    """Made from what stands here, and nothing else."""
+    studies: list[StudyExport]
+    """In the order of the variants, the baseline last."""
+
+
+class NoExport(MudmanError):
+    """The document is no export that can be read here."""
+
+
+def study_export(study: Study, attempts: Sequence[Finished], *, seed: int = 0) -> StudyExport:
+    plain = {name: getattr(study, name) for name in ExportedStudy.model_fields}
+    about = ExportedStudy(**plain | {"preparation": _slim(study.preparation)})
+    trials = [ExportedTrial.model_construct(**one._asdict()) for one in attempts]
+    return StudyExport(study=about, statistics=_statistics(about, trials, seed), trials=trials)
+
+
+def comparison_export(
+    comparison: Comparison, studies: Sequence[StudyExport], reference: str, *, seed: int = 0
+) -> ComparisonExport:
+    about = ExportedComparison(**{name: getattr(comparison, name) for name in ExportedComparison.model_fields})
+    return ComparisonExport(comparison=about, table=_table(about, studies, reference, seed), studies=list(studies))
+
+
+def as_csv(export: StudyExport) -> str:
+    """The attempts, unrounded, a column for each hyper-parameter; an empty field where there is no number."""
+    searched = sorted({name for trial in export.trials for name in trial.hyperparameters})
+    own = [name for name in ExportedTrial.model_fields if name != "hyperparameters"]
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow([*own, *(f"hyperparameters.{name}" for name in searched)])
+    for trial in export.trials:
+        values = [getattr(trial, name) for name in own]
+        values = [value.isoformat() if isinstance(value, datetime.datetime) else value for value in values]
+        writer.writerow([*values, *(trial.hyperparameters.get(name) for name in searched)])
+    return file.getvalue()
+
+
+def verify(document: Mapping[str, Any]) -> list[str]:
+    """Compute the statistics of an export again, from its trials alone; what does not agree, by path, with both values.
+
+    Raises ``NoExport``.
+    """
+    kinds = {"mudman-study": StudyExport, "mudman-comparison": ComparisonExport}
+    kind = kinds.get(document.get("format")) if isinstance(document, Mapping) else None
+    if kind is None or document.get("version") != VERSION:
+        raise NoExport("this is no export that is read here. Remedy: write one with `mudman export ID FILE`")
+    try:
+        export = kind.model_validate(document)
+    except ValueError as error:
+        raise NoExport(f"the export is damaged: {error}") from error
+    return list(_disagreements(export))
+
+
+def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
+    if isinstance(export, StudyExport):
+        again = _statistics(export.study, export.trials, export.statistics.bootstrap.seed)
+        yield from _differing(export.statistics.model_dump(), again.model_dump(), "statistics")
+        return
+    found = export.table
+    made = _table(export.comparison, export.studies, found.reference, found.bootstrap.seed)
+    yield from _differing(found.model_dump(), made.model_dump(), "table")
+    for number, study in enumerate(export.studies):
+        yield from (f"studies.{number}.{line}" for line in _disagreements(study))
+
+
+def _differing(stated: Any, computed: Any, path: str) -> Iterator[str]:
+    if isinstance(stated, dict) and isinstance(computed, dict):
+        for key in stated.keys() | computed.keys():
+            yield from _differing(stated.get(key), computed.get(key), f"{path}.{key}")
+    elif isinstance(stated, list) and isinstance(computed, list) and len(stated) == len(computed):
+        for index, pair in enumerate(zip(stated, computed, strict=True)):
+            yield from _differing(*pair, f"{path}.{index}")
+    elif not _equal(stated, computed):
+        yield f"{path}: {stated!r} is stated, {computed!r} comes out"
+
+
+def _equal(stated: Any, computed: Any) -> bool:
+    if isinstance(stated, float) and isinstance(computed, float):
+        return math.isclose(stated, computed, rel_tol=_RELATIVE, abs_tol=1e-12)
+    return stated == computed
+
+
+def _statistics(study: ExportedStudy, trials: Iterable[ExportedTrial], seed: int) -> StatisticsView:
+    attempts = _attempts(trials)
+    minimise = study.spec.get("objective", {}).get("direction") == "minimize"
+    top = best_first(attempts, TOP, minimise=minimise)
+    return study_statistics(study, by_outcome(attempts), top, seed=seed)
+
+
+def _table(comparison: ExportedComparison, studies: Sequence[StudyExport], reference: str, seed: int) -> TableView:
+    tallies = {one.study.id: tally(_attempts(one.trials)) for one in studies}
+    rows = [one.study for one in studies]
+    return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed)
+
+
+def _attempts(trials: Iterable[ExportedTrial]) -> list[Attempt]:
+    return [Attempt(**{name: getattr(trial, name) for name in _OF_ATTEMPT}) for trial in trials]
+
+
+_OF_ATTEMPT = tuple(Attempt.__dataclass_fields__)
+
+
+def _slim(preparation: dict[str, Any] | None) -> dict[str, Any] | None:
+    if preparation is None:
+        return None
+    baseline = preparation.get("baseline")
+    kept = baseline and {name: part for name, part in baseline.items() if name not in _BULKY}
+    return preparation | {"baseline": kept}

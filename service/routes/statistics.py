@@ -1,0 +1,64 @@
+"""``/studies/{id}/statistics`` and exports: what the numbers say, and all that they are made of."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from service import export, statistics_examples
+from service.declared_problems import problems
+from service.export import StudyExport, study_export
+from service.routes import Store
+from service.statistics.means import TOP
+from service.store import exports, standing, studies
+from service.study_statistics import StatisticsView, study_statistics
+
+router = APIRouter(prefix="/studies/{study_id}", tags=["statistics"])
+Seed = Annotated[int, Query(ge=0, lt=2**32, description="Of the bootstrap: the same seed gives the same numbers.")]
+
+
+@router.get(
+    "/statistics",
+    response_model=StatisticsView,
+    summary="Statistics of a study",
+    responses={
+        200: {"content": {"application/json": {"example": statistics_examples.STATISTICS}}},
+        **problems(404, 422, 503),
+    },
+)
+def show(study_id: str, store: Store, seed: Seed = 0):
+    """Mean and standard error over the last valid trials by both conventions, the best, the median and the mean of the
+    ten best; the gain over the model without unlearning with its interval; whether the search has converged, with the
+    evidence; ranges that may be too narrow; and what was spent, with pruned and failed trials."""
+    with store.begin() as session:
+        study = studies.get(session, study_id)
+        parts = standing.by_outcome(session, [study_id])[study_id]
+        return study_statistics(study, parts, standing.top(session, study, TOP), seed=seed)
+
+
+@router.get(
+    "/export",
+    response_model=StudyExport,
+    summary="Export a study",
+    responses={200: {"content": statistics_examples.EXPORT}, **problems(404, 422, 503)},
+)
+def show_export(
+    study_id: str,
+    store: Store,
+    format: Annotated[
+        Literal["json", "csv"], Query(description="`json`: spec, statistics and attempts; `csv`: the attempts.")
+    ] = "json",
+    seed: Seed = 0,
+):
+    """Every finished attempt, whatever became of it, and the statistics: they can be computed again from the export
+    alone (`mudman verify`)."""
+    with store.begin() as session:
+        study = studies.get(session, study_id)
+        made = study_export(study, exports.finished(session, study_id), seed=seed)
+    if format == "csv":
+        return attachment(export.as_csv(made), "text/csv", f"{study_id}.csv")
+    return attachment(made.model_dump_json(), "application/json", f"{study_id}.json")
+
+
+def attachment(text: str, media_type: str, name: str) -> Response:
+    """``name``: made of an id, which needs no quoting."""
+    return Response(text, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})
