@@ -31,7 +31,7 @@ from mudman.specs import ModelSpec
 
 LOOPS, ATTACKS, CHECKS = 60, 150, 22
 AT_ONCE = 4
-"""Loops, or attack steps, in one call: it begins and ends a phase, which a trial does once. One of the slowest shape."""
+"""Loops, or attack steps, in one call: it begins and ends a phase, as a trial does once. One of the slowest shape."""
 RATES = {
     "unlearning_rate": 1e-4,
     "retaining_rate": 1e-3,

@@ -1,0 +1,100 @@
+"""oneDNN's products in the place of torch's: the same numbers, and torch's own again afterwards."""
+
+import itertools
+
+import pytest
+import torch
+
+from mudman import products
+from mudman.faults import SpecError
+from mudman.precision import computing
+from mudman.products import fast_products
+from mudman.specs import ModelSpec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def wherever(monkeypatch):
+    """On every machine, whether MKL is slow there or not."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+
+
+def factors(*shape: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(*pair, generator=generator) for pair in itertools.pairwise(shape)]
+
+
+@pytest.mark.parametrize("layout", ["as they lie", "left transposed", "right transposed", "both transposed"])
+def test_products_are_the_same_whatever_the_layout(layout):
+    a, b = factors(70, 50, 90)
+    a = a.T.contiguous().T if layout in ("left transposed", "both transposed") else a
+    b = b.T.contiguous().T if layout in ("right transposed", "both transposed") else b
+    expected = a.double() @ b.double()
+    with fast_products():
+        torch.testing.assert_close((a @ b).double(), expected, rtol=1e-5, atol=1e-5)
+        biased = torch.addmm(torch.arange(90.0), a, b)
+    torch.testing.assert_close(biased.double(), expected + torch.arange(90), rtol=1e-5, atol=1e-5)
+
+
+def test_a_linear_layer_and_all_its_gradients():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(48, 64), torch.randn(5, 20, 48, requires_grad=True)
+
+    def run() -> list[torch.Tensor]:
+        y = layer(x)
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), [x, layer.weight, layer.bias])]
+
+    plain = run()
+    with fast_products():
+        fast = run()
+    for ours, theirs in zip(fast, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.float16])
+def test_other_types_and_odd_shapes_are_left_to_torch(dtype):
+    a, b = (torch.arange(64 * 64).reshape(64, 64).remainder(7).to(dtype) for _ in range(2))
+    expected, empty = a @ b, a[:0] @ b
+    with fast_products():
+        assert torch.equal(a @ b, expected) and (a @ b).dtype == dtype
+        assert (a[:0] @ b).shape == empty.shape
+        assert torch.equal(torch.addmm(a, a, b, beta=2), 2 * a + expected)
+        assert torch.equal(torch.addmm(a.float(), a.float(), b.float(), alpha=3), a.float() + 3 * expected.float())
+
+
+def test_torch_has_its_own_products_back_whatever_is_raised():
+    a, b = factors(200, 300, 250)
+    before = a @ b
+    with pytest.raises(ZeroDivisionError), fast_products():
+        with fast_products(torch.bfloat16):  # entered again: as it was entered first
+            assert products.lower() is None
+        assert products._inside
+        raise ZeroDivisionError
+    assert not products._inside
+    assert torch.equal(a @ b, before)
+
+
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+def test_bfloat16_rounds_the_factors_alone():
+    a, b = factors(70, 50, 90)
+    rounded = a.bfloat16().double() @ b.bfloat16().double()
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU):
+        product = a @ b
+        tail = torch.tensor([[1.0, 2.0**-20]]) @ torch.ones(2, 1)
+    assert product.dtype == torch.float32
+    assert 1e-4 < (product.double() - a.double() @ b.double()).abs().max() < 0.2
+    torch.testing.assert_close(product.double(), rounded, rtol=1e-2, atol=1e-1)
+    assert tail.item() == 1 + 2.0**-20, "small products are not worth it"
+
+
+def test_what_a_device_cannot_is_refused(monkeypatch):
+    with pytest.raises(SpecError, match="tf32 is a type of GPUs"), computing(ModelSpec(id="m", compute="tf32"), CPU):
+        pass
+    monkeypatch.setattr("mudman.precision.has_bfloat16", lambda: False)
+    with pytest.raises(SpecError, match="no products in bfloat16"):
+        computing(ModelSpec(id="m", compute="bfloat16"), CPU).__enter__()
+    with pytest.raises(ValueError, match="compute is for models in float32"):
+        ModelSpec(id="m", dtype="bfloat16", compute="bfloat16")
