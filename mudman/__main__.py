@@ -1,4 +1,4 @@
-"""``python -m mudman trial SPEC``: one trial of a study, without any service."""
+"""``python -m mudman trial SPEC``: one trial, without any service; ``bench SPEC``: how long trials take here."""
 
 import argparse
 import json
@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         spec = _read(options.spec, dict(options.set))
+        if options.command == "bench":
+            return _bench(spec, dict(options.parameter), options)
         result = _run(spec, dict(options.parameter), console)
     except SpecError as error:
         for fault in error.faults:
@@ -41,18 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mudman", description="The torch core of MUDMAN sweeps.")
-    trial = parser.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "trial", help="run one trial of a study and print its result"
-    )
-    trial.add_argument("spec", help="a spec file (YAML or JSON) or the name of a preset")
-    trial.add_argument(
-        "-p", "--parameter", action="append", default=[], type=_assignment, metavar="NAME=VALUE",
-        help="value of a searched number, such as unlearning_rate=0.003 or adversary.decay=0.9; "
-        "ranges without one take their middle (geometric, where the range is logarithmic)",
-    )  # fmt: skip
-    trial.add_argument("--set", action="append", default=[], type=_override, metavar="PATH=VALUE",
-                       help="change the spec first, such as budget.unlearn_passes=60")  # fmt: skip
-    trial.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    trial = commands.add_parser("trial", help="run one trial of a study and print its result")
+    bench = commands.add_parser("bench", help="say how long a study's trials take on this machine")
+    bench.add_argument("--seconds", type=float, default=10.0, help="to run each phase for (default 10)")
+    for command in (trial, bench):
+        command.add_argument("spec", help="a spec file (YAML or JSON) or the name of a preset")
+        command.add_argument(
+            "-p", "--parameter", action="append", default=[], type=_assignment, metavar="NAME=VALUE",
+            help="value of a searched number, such as unlearning_rate=0.003 or adversary.decay=0.9; "
+            "ranges without one take their middle (geometric, where the range is logarithmic)",
+        )  # fmt: skip
+        command.add_argument("--set", action="append", default=[], type=_override, metavar="PATH=VALUE",
+                             help="change the spec first, such as budget.unlearn_passes=60")  # fmt: skip
+        command.add_argument("--json", action="store_true", help="print the whole result as JSON")
     return parser
 
 
@@ -85,17 +89,48 @@ def _read(source: str, overrides: dict[str, object]) -> StudySpec:
     return parse(presets.merged(document, overrides) if isinstance(document, dict) else document)
 
 
-def _run(spec: StudySpec, chosen: dict[str, float], console: Console) -> results.TrialResult:
+def _bench(spec: StudySpec, chosen: dict[str, float], options: argparse.Namespace) -> int:
+    _make_ready(spec)
+    from mudman.pace import measured
+
+    pace = measured(spec, _values(spec, chosen), options.seconds)
+    rows = {
+        "start of a process, s": round(pace.start, 2),
+        "pass of unlearning, ms": round(1000 * pace.unlearning, 1),
+        "pass of the attack, ms": round(1000 * pace.attack, 1),
+        "trial, s": round(pace.trial(spec), 1),
+        f"study of {spec.budget.trials} trials, {spec.resources.max_concurrent} at once, min": round(
+            pace.study(spec) / 60, 1
+        ),
+    }
+    if options.json:
+        sys.stdout.write(json.dumps(rows | {"device": pace.device}, indent=2) + "\n")
+        return 0
+    table = Table(f"{spec.name}, on {pace.device}", "")
+    for what, number in rows.items():
+        table.add_row(what, f"{number:g}")
+    Console().print(table)
+    return 0
+
+
+def _values(spec: StudySpec, chosen: dict[str, float]) -> dict[str, float]:
+    return {name: chosen.get(name, space.middle()) for name, space in spec.search_space().items()} | chosen
+
+
+def _make_ready(spec: StudySpec) -> None:
     if faults := source_faults(spec):
         raise SpecError(faults)
     for library in ("HF_HUB", "HF_DATASETS"):
         os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
     from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
+
+
+def _run(spec: StudySpec, chosen: dict[str, float], console: Console) -> results.TrialResult:
+    _make_ready(spec)
     from mudman.trial import run_trial
 
-    transformers_logging.disable_progress_bar()
-    values = {name: chosen.get(name, space.middle()) for name, space in spec.search_space().items()} | chosen
     bar = Progress(TextColumn("{task.description:>8}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} "
                    "passes {task.fields[losses]}"), TimeElapsedColumn(), console=console)  # fmt: skip
     tasks = {}
@@ -111,7 +146,7 @@ def _run(spec: StudySpec, chosen: dict[str, float], console: Console) -> results
         return results.Decision.CONTINUE
 
     with bar:
-        return run_trial(spec, values, report)
+        return run_trial(spec, _values(spec, chosen), report)
 
 
 def _show(result: results.TrialResult, console: Console) -> None:

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     )
     app.command("up", context_settings=_PASS_ON, help="Run the whole system here until Ctrl-C.")(up)
     app.command("trial", context_settings=_PASS_ON, help="Run one trial of a study here, without any service.")(trial)
+    app.command("bench", context_settings=_PASS_ON, help="Say how long a study's trials take on this machine.")(bench)
     app.command("presets")(presets)
     app.command("config")(config)
 
@@ -33,6 +34,10 @@ def up(context: typer.Context) -> None:
 
 def trial(context: typer.Context) -> None:
     _become("mudman", "trial", *context.args)
+
+
+def bench(context: typer.Context) -> None:
+    _become("mudman", "bench", *context.args)
 
 
 def _become(module: str, *arguments: str) -> NoReturn:
