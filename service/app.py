@@ -6,6 +6,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from service.access import Access
+from service.listening import Listener
 from service.metrics import Metrics
 from service.openapi import complete
 from service.problems import handle_errors
@@ -26,7 +27,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
+        app.state.listener.start()
         yield
+        await app.state.listener.stop()
         app.state.database.close()
 
     app = FastAPI(
@@ -39,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.database, app.state.settings = database, settings
+    app.state.listener = Listener(database.url)
     app.state.metrics = Metrics(database, settings.dispatcher_lives)
     app.add_middleware(Access, observe=app.state.metrics.observe)
     app.state.routers = [
