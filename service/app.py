@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from service.access import Access
 from service.listening import Listener
@@ -13,6 +14,8 @@ from service.problems import handle_errors
 from service.routes import actions, catalogue, cluster, comparisons, events, health, metrics, presets, studies, trials
 from service.store.database import Database
 from service.store.settings import Settings
+from service.web import pages
+from service.web.browser_rules import BrowserRules
 
 DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best; or post a
 comparison of several methods, and take its table.
@@ -44,12 +47,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.database, app.state.settings = database, settings
     app.state.listener = Listener(database.url)
     app.state.metrics = Metrics(database, settings.dispatcher_lives)
+    app.add_middleware(BrowserRules)
     app.add_middleware(Access, observe=app.state.metrics.observe)
     app.state.routers = [
         module.router
-        for module in (health, metrics, presets, studies, actions, events, trials, comparisons, cluster, catalogue)
+        for module in (
+            health,
+            metrics,
+            presets,
+            studies,
+            actions,
+            events,
+            trials,
+            comparisons,
+            cluster,
+            catalogue,
+            pages,
+        )
     ]
     for router in app.state.routers:
         app.include_router(router)
+    app.mount("/ui/static", StaticFiles(packages=[("service.web", "static")]))
     handle_errors(app)
     return complete(app)

@@ -12,16 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.event_views import Curves, EventView, Standing
 from service.listening import Listener
 from service.routes.studies import view_of
-from service.store import events, studies
+from service.store import events, running, studies
 from service.store.database import Database, DatabaseUnavailable
-from service.store.tables import Trial
 
 PAGE = 200
 """Events that are read at once."""
@@ -84,7 +82,7 @@ def _look(database: Database, study_id: str, place: _Place) -> tuple[list[bytes]
             return messages, True
         view = view_of(session, study)
         standing = Standing(state=view.state, progress=view.progress, problem=view.problem)
-        messages += _curves(session, study_id, [(one.ordinal, one.attempt) for one in standing.progress.live], place)
+        messages += _curves(session, study_id, place)
     if standing != place.standing:
         place.standing = standing
         messages.append(format_sse_event(event="standing", data_str=standing.model_dump_json()))
@@ -96,12 +94,9 @@ def _event(one: Any) -> bytes:
     return format_sse_event(id=str(one.sequence), data_str=view.model_dump_json())
 
 
-def _curves(session: Session, study_id: str, live: list[tuple[int, int]], place: _Place) -> list[bytes]:
-    running = select(Trial.ordinal, Trial.attempt, Trial.progress).where(
-        Trial.study_id == study_id, Trial.outcome.is_(None), Trial.progress.is_not(None)
-    )
+def _curves(session: Session, study_id: str, place: _Place) -> list[bytes]:
     sent, messages = {}, []
-    for ordinal, attempt, progress in session.execute(running.order_by(Trial.ordinal).limit(len(live))) if live else ():
+    for ordinal, attempt, progress in running.reports(session, study_id):
         reached = (progress.get("phase"), progress.get("passes"))
         sent[ordinal, attempt] = reached
         if place.curves.get((ordinal, attempt)) != reached:
