@@ -68,7 +68,7 @@ class Listener:
                     self._ring(*self._bells)  # what was said before is not heard
                     async for said in connection.notifies():
                         self._ring(said.payload)
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 log.debug("nothing is heard of the database: %s", error)
             finally:
                 self.hearing = False

@@ -126,7 +126,7 @@ def bars(rows: Sequence[tuple[str, float | None, float | None]], baseline: float
         said.append(f"{name}: {mean:.4f}" + (f" ± {error:.4f}" if error is not None else ""))
     return BarChart(
         bars=made,
-        height=TOP + len(rows) * _ROW + BOTTOM,
+        height=TOP + len(rows) * _ROW + BOTTOM + 8,
         ticks=[Tick(x(value), f"{value:g}") for value in ticks(low, high)],
         baseline=None if baseline is None else x(baseline),
         baseline_label="" if baseline is None else f"no unlearning: {baseline:.3f}",

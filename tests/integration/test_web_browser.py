@@ -234,7 +234,7 @@ def test_the_form_says_what_is_wrong_as_one_types_and_starts_what_is_right(
 
 
 def test_the_form_starts_comparisons(browser: Browser, complaints: list[str]):
-    browser.open("/ui/new?preset=small")
+    browser.open("/ui/new?preset=additions-one-rate-small")
     browser.shows("Valid: ", "#verdict")
     browser.click("#submit")
     browser.until(lambda: "/ui/comparisons/" in browser.driver.current_url)
