@@ -107,8 +107,8 @@ class Client:
 
     def stream(self, study_id: str, *, after: int = 0) -> Iterator[tuple[str, Document | None]]:
         """The study's live messages as (name, data), for ever: ``event`` for what happened, ``standing``, ``curves``;
-        ``alive``, with nothing, where the server only says that it is there. A connection that is lost is made again
-        where it was. Ends when the study is deleted."""
+        with nothing: ``alive``, where the server only says that it is there, and ``lost``, before a connection that was
+        lost is made again where it was. Ends when the study is deleted."""
         path, lost = f"/studies/{_part(study_id)}/events", time.monotonic()
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
@@ -131,6 +131,7 @@ class Client:
             lost = lost or time.monotonic()
             if time.monotonic() - lost > self.patience:
                 raise Unreachable(f"{self.url} does not answer. Remedy: look at its logs, then try again")
+            yield "lost", None
             time.sleep(_PAUSES[1])
 
     def pause(self, study_id: str) -> Document:

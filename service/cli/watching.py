@@ -1,6 +1,6 @@
 """Follow a study while it runs: a live bar on a terminal, plain lines elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -17,8 +17,14 @@ _NEWEST = 2**31 - 1
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def follow(client: Client, study_id: str, console: Console) -> dict[str, Any]:
-    """Show progress until the study is finished; returns its last view."""
+def follow(
+    client: Client,
+    study_id: str,
+    console: Console,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Show progress until the study is finished; returns its last view. ``check`` is called every few seconds
+    at least, also while the connection is lost."""
     study = client.study(study_id)
     view = _Bar(console) if console.is_terminal else _Lines(console)
     curves: dict[int, Document] = {}
@@ -33,10 +39,11 @@ def follow(client: Client, study_id: str, console: Console) -> dict[str, Any]:
                     study = study | data
                     live = {trial["ordinal"] for trial in study["progress"]["live"]}
                     curves = {ordinal: said for ordinal, said in curves.items() if ordinal in live}
-                if name != "alive":
+                if data is not None:
                     view.show(study, curves)
                 if study["state"] in FINISHED:
                     break
+                check()
     return client.study(study_id)
 
 

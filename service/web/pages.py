@@ -15,11 +15,13 @@ from mudman.faults import MudmanError
 from mudman.results import Outcome
 from mudman.specs.comparison import is_comparison
 from service import problems
+from service.comparison_table import table as make_table
 from service.event_views import event_page
 from service.problems import NoValidTrial
 from service.routes import Configuration, Store, Text, cluster, comparisons, studies, trials
 from service.routes.presets import show as show_preset
-from service.store import events, running
+from service.store import comparisons as compared
+from service.store import events, recent, running
 from service.store import studies as stored
 from service.store.actions import RETRIED
 from service.store.states import State
@@ -64,11 +66,11 @@ def index(
 ):
     wanted = studies.Filters(state=[state] if state else [], text=text or None, cursor=cursor, limit=25)
     first = not (state or text or cursor)
-    compared = comparisons.list_comparisons(store, comparisons.Filters(limit=10)).items if first else []
+    newest = comparisons.list_comparisons(store, comparisons.Filters(limit=10)).items if first else []
     return render(
         "index.html",
         page=studies.list_studies(store, wanted),
-        comparisons=compared,
+        comparisons=newest,
         states=list(State),
         state=state,
         text=text or "",
@@ -119,7 +121,10 @@ def trial(study_id: str, ordinal: Annotated[int, Path(ge=0, lt=2**31)], store: S
 
 @router.get("/ui/comparisons/{comparison_id}")
 def comparison(comparison_id: str, store: Store):
-    table = comparisons.show_table(comparison_id, store, None, "json")
+    with store.begin() as session:
+        row = compared.get(session, comparison_id)
+        variants = compared.studies_of(session, row)
+        table = make_table(row.id, row.name, variants, recent.tallies(session, variants), variants[0].variant)
     rows = [*table.rows, table.baseline] if table.baseline else table.rows
     return render(
         "comparison.html", comparison=comparisons.show(comparison_id, store), table=table, rows=rows, bars=_bars(table)

@@ -137,6 +137,19 @@ def test_a_comparison_has_a_bar_for_each_mean_and_a_line_for_the_baseline(api, c
     assert float(line["x1"]) - float(bars[0]["x"]) == pytest.approx((reach - float(bars[0]["x"])) / 2, abs=0.2)
 
 
+def test_a_comparison_s_page_and_table_say_the_same(api, database):
+    """Also where more trials are valid than the mean is taken over, and the best is not among the last."""
+    made = post(api, "agree", {"sign": {}, "no_mask": {"method.mask": "none"}}, statistics={"last": 2}).json()
+    for one, values in zip(made["variants"], ((9.0, 3.0, 5.0), (2.5, 3.25)), strict=False):
+        for ordinal, value in enumerate(values):
+            finish(database, one["study"], ordinal, result(Outcome.VALID, value))
+    page = re.sub(r"<[^>]*>|\s+", " ", api.get(f"/ui/comparisons/{made['id']}").text)
+    for row in api.get(made["links"]["table"]).json()["rows"]:
+        found = row["result"]
+        said = (f"{found['mean']:.4f} ± {found['standard_error']:.4f}", str(found["n"]), f"{found['best']:.4f}")
+        assert re.search(r"\s+".join(map(re.escape, said)), page), (said, page)
+
+
 @pytest.mark.parametrize("name", presets.names())
 def test_the_form_of_every_preset_is_valid_as_it_comes(api, name: str):
     page = api.get("/ui/new", params={"preset": name}).text
@@ -208,7 +221,13 @@ def test_a_study_of_50_000_trials_is_quick(api, database):
     with database.begin() as session:
         large.fill(session, study_id, 50_000)
         large.analyze(session)
-    for address in ("/", f"/ui/studies/{study_id}", f"/ui/studies/{study_id}?outcome=error"):
+    made = post(api, "huge comparison", {"sign": {}, "no_mask": {"method.mask": "none"}}).json()
+    with database.begin() as session:
+        for one in made["variants"][:2]:
+            large.fill(session, one["study"], 25_000)
+        large.analyze(session)
+    shown = f"/ui/comparisons/{made['id']}"
+    for address in ("/", f"/ui/studies/{study_id}", f"/ui/studies/{study_id}?outcome=error", shown):
         assert api.get(address).status_code == 200
         took = []
         for _ in range(20):
