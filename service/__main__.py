@@ -1,9 +1,11 @@
 """The API as a process of its own, logging as all of ours do: ``python -m service [--host H] [--port P]``."""
 
 import argparse
+import contextlib
 import sys
 
 import uvicorn
+from uvicorn.main import STARTUP_FAILURE
 
 from mudman import logs
 from mudman.faults import MudmanError
@@ -24,7 +26,7 @@ def main(argv: list[str]) -> None:
     except MudmanError as error:
         sys.exit(str(error))
     logs.configure(settings.log_level, settings.log_format)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -32,6 +34,18 @@ def main(argv: list[str]) -> None:
         access_log=False,  # service.access says more
         timeout_graceful_shutdown=LAST_ANSWERS,
     )
+    server = _Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets=None) -> None:
+        """Streams never end by themselves, and would be waited for."""
+        self.config.app.state.listener.close()
+        await super().shutdown(sockets)
 
 
 if __name__ == "__main__":

@@ -38,13 +38,16 @@ class Access:
         request_id = given if _ACCEPTED.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         logs.about(request_id=request_id)  # the server runs each request in a context of its own
-        started, status, raised = time.perf_counter(), 500, None
+        started, status, raised, streams_since = time.perf_counter(), 500, None, None
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, streams_since
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                if headers.get("content-type", "").startswith("text/event-stream"):
+                    streams_since = time.perf_counter()  # how long somebody listens then says nothing of the server
             await send(message)
 
         try:
@@ -53,7 +56,7 @@ class Access:
             raised = error
             raise
         finally:
-            self._note(scope, status, time.perf_counter() - started, raised)
+            self._note(scope, status, (streams_since or time.perf_counter()) - started, raised)
 
     def _note(self, scope: Scope, status: int, seconds: float, raised: BaseException | None) -> None:
         method, path = scope["method"], quote(scope["path"])  # one line, whatever stands in it

@@ -4,8 +4,10 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from service.access import Access
+from service.listening import Listener
 from service.metrics import Metrics
 from service.openapi import complete
 from service.problems import handle_errors
@@ -25,6 +27,8 @@ from service.routes import (
 )
 from service.store.database import Database
 from service.store.settings import Settings
+from service.web import pages
+from service.web.browser_rules import BrowserRules
 
 DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best; or post a
 comparison of several methods, and take its table.
@@ -39,7 +43,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
+        app.state.listener.start()
         yield
+        await app.state.listener.stop()
         app.state.database.close()
 
     app = FastAPI(
@@ -52,7 +58,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.database, app.state.settings = database, settings
+    app.state.listener = Listener(database.url)
     app.state.metrics = Metrics(database, settings.dispatcher_lives)
+    app.add_middleware(BrowserRules)
     app.add_middleware(Access, observe=app.state.metrics.observe)
     app.state.routers = [
         module.router
@@ -69,9 +77,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             figures,
             cluster,
             catalogue,
+            pages,
         )
     ]
     for router in app.state.routers:
         app.include_router(router)
+    app.mount("/ui/static", StaticFiles(packages=[("service.web", "static")]))
     handle_errors(app)
     return complete(app)

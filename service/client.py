@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from mudman.faults import MudmanError
+from service import server_sent
 
 Document = dict[str, Any]
 """A JSON object of the API; its fields are described by the API's own OpenAPI document."""
@@ -103,6 +104,35 @@ class Client:
             page = self._ask("GET", f"/studies/{_part(study_id)}/events", params=asked, repeat=True)
             yield from page["items"]
             place = page["next"]
+
+    def stream(self, study_id: str, *, after: int = 0) -> Iterator[tuple[str, Document | None]]:
+        """The study's live messages as (name, data), for ever: ``event`` for what happened, ``standing``, ``curves``;
+        with nothing: ``alive``, where the server only says that it is there, and ``lost``, before a connection that was
+        lost is made again where it was. Ends when the study is deleted."""
+        path, lost = f"/studies/{_part(study_id)}/events", time.monotonic()
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            try:
+                with self._http.stream("GET", path, headers=headers) as answer:
+                    if answer.status_code not in _AGAIN:
+                        if not answer.is_success:
+                            answer.read()
+                            self._read(answer)
+                        for name, data in server_sent.messages(answer.iter_lines()):
+                            lost = None
+                            if name == "deleted":
+                                return
+                            if name == "event":
+                                after = data["sequence"]
+                            yield name, data
+            except httpx.HTTPError as error:
+                if time.monotonic() - (lost or time.monotonic()) > self.patience:
+                    raise self._unreachable(error) from error
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > self.patience:
+                raise Unreachable(f"{self.url} does not answer. Remedy: look at its logs, then try again")
+            yield "lost", None
+            time.sleep(_PAUSES[1])
 
     def pause(self, study_id: str) -> Document:
         return self._ask("POST", f"/studies/{_part(study_id)}/pause")

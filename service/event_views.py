@@ -3,8 +3,9 @@
 import datetime
 from typing import Any
 
+from service.store.states import State
 from service.store.tables import Event
-from service.views import View
+from service.views import ProgressView, View
 
 
 class EventView(View):
@@ -22,6 +23,27 @@ class EventPage(View):
     """In order, the newest last."""
     next: int | None
     """``after`` of the next page; null on the last."""
+
+
+class Standing(View):
+    """Message ``standing`` of the stream: how far the study is now."""
+
+    state: State
+    progress: ProgressView
+    problem: dict[str, Any] | None
+
+
+class Curves(View):
+    """Message ``curves`` of the stream: how far a running trial is, and its curves up to there."""
+
+    ordinal: int
+    attempt: int
+    phase: str | None = None
+    passes: int = 0
+    of: int | None = None
+    unlearning: dict[str, list[float | None]] = {}
+    """One array per quantity: `passes`, `forget_loss`, `retain_loss` (nats per token)."""
+    relearning: dict[str, list[float | None]] = {}
 
 
 def event_page(found: list[Event], limit: int) -> EventPage:

@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 from mudman.specs import StudySpec
 from service.bodies import ComparisonPresetRequest, Enqueue, Extension, PresetRequest, Retry, Widening
 from service.cost import ComparisonDryRun, DryRun
+from service.declared_problems import problems
 from service.problems import Problem
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -24,6 +25,7 @@ def complete(app: FastAPI) -> FastAPI:
             answered = (Problem, DryRun, ComparisonDryRun)
             _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
             _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)
+            _declare_cross_site(document)
             _restore_examples(app, document)
             schemas = document["components"]["schemas"]
             for extra in (definitions["$defs"], answers["$defs"]):
@@ -35,10 +37,20 @@ def complete(app: FastAPI) -> FastAPI:
     return app
 
 
+def _declare_cross_site(document: dict[str, Any]) -> None:
+    """Whatever changes something is refused to pages of other sites (``service.web.browser_rules``)."""
+    for methods in document["paths"].values():
+        for method, operation in methods.items():
+            if method != "get":
+                operation["responses"]["403"] = problems(403)[403]
+
+
 def _restore_examples(app: FastAPI, document: dict[str, Any]) -> None:
     """The generator drops every null, also those inside examples, which then lack fields."""
     for router in app.state.routers:
         for route in router.routes:
+            if not route.include_in_schema:
+                continue  # a page
             for method in route.methods:
                 operation = document["paths"][route.path_format][method.lower()]
                 body = (route.openapi_extra or {}).get("requestBody")

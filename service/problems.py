@@ -154,6 +154,7 @@ KINDS: dict[type[MudmanError], Kind] = {
     DatabaseUnavailable: Kind(503, "database-unavailable", "The database is not available"),
 }
 INVALID_REQUEST = Kind(422, "invalid-request", "The request has wrong parameters")
+CROSS_SITE = Kind(403, "cross-site", "A page of another site may not change anything here")
 INTERNAL = Kind(500, "internal", "The server made a mistake")
 
 
@@ -185,6 +186,10 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
+
+
+def document(request: Request, error: MudmanError | RequestValidationError) -> Response:
+    return _parameters(request, error) if isinstance(error, RequestValidationError) else _typed(request, error)
 
 
 def _typed(request: Request, error: MudmanError) -> Response:

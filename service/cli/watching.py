@@ -1,7 +1,6 @@
 """Follow a study while it runs: a live bar on a terminal, plain lines elsewhere."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -14,7 +13,8 @@ from service.client import Client
 
 Document = Mapping[str, Any]
 FINISHED = {"completed", "failed", "cancelled"}
-_INTERVAL = 1.0
+_NEWEST = 2**31 - 1
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def follow(
@@ -23,16 +23,28 @@ def follow(
     console: Console,
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Show progress until the study is finished; returns its last view. ``check`` is called every second."""
+    """Show progress until the study is finished; returns its last view. ``check`` is called every few seconds
+    at least, also while the connection is lost."""
+    study = client.study(study_id)
     view = _Bar(console) if console.is_terminal else _Lines(console)
+    curves: dict[int, Document] = {}
     with view:
-        while True:
-            study = client.study(study_id)
-            view.show(study)
-            if study["state"] in FINISHED:
-                return study
-            check()
-            time.sleep(_INTERVAL)
+        view.show(study, curves)
+        if study["state"] not in FINISHED:
+            # What happened before does not matter here.
+            for name, data in client.stream(study_id, after=_NEWEST):
+                if name == "curves":
+                    curves[data["ordinal"]] = data
+                elif name == "standing":
+                    study = study | data
+                    live = {trial["ordinal"] for trial in study["progress"]["live"]}
+                    curves = {ordinal: said for ordinal, said in curves.items() if ordinal in live}
+                if data is not None:
+                    view.show(study, curves)
+                if study["state"] in FINISHED:
+                    break
+                check()
+    return client.study(study_id)
 
 
 def summary(study: Document) -> str:
@@ -61,16 +73,34 @@ def outcomes(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(counts.items()))
 
 
-def running(study: Document) -> list[str]:
-    """One line for each trial that runs now."""
+def running(study: Document, curves: Mapping[int, Document] | None = None) -> list[str]:
+    """One line for each trial that runs now, with its curve of forget loss so far."""
     lines = []
     for trial in study["progress"]["live"]:
         name = f"trial {trial['ordinal']}" + (f" (attempt {trial['attempt']})" if trial["attempt"] > 1 else "")
         doing = {"unlearn": "unlearning", "relearn": "under attack"}.get(trial["phase"], "starting")
-        lines.append(f"{name}: {doing}" + (f", pass {trial['passes']} of {trial['of']}" if trial["of"] else ""))
+        line = f"{name}: {doing}" + (f", pass {trial['passes']} of {trial['of']}" if trial["of"] else "")
+        lines.append(line + curve((curves or {}).get(trial["ordinal"])))
     if not lines and study["state"] == "preparing":
         lines.append("measuring the untouched model, and attacking it")
     return lines
+
+
+def curve(said: Document | None) -> str:
+    """``  forget loss 2.0102 ▁▄█▅ 3.1415``, of unlearning and then of the attack; nothing before the first two."""
+    phases = [(said or {}).get(phase) or {} for phase in ("unlearning", "relearning")]
+    losses = [loss for phase in phases for loss in phase.get("forget_loss") or () if loss is not None]
+    if len(losses) < 2:
+        return ""
+    return f"  forget loss {losses[0]:.4f} {_sparkline(losses)} {losses[-1]:.4f}"
+
+
+def _sparkline(values: Sequence[float], width: int = 24) -> str:
+    shown = (
+        [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)] if len(values) > width else values
+    )
+    low, high = min(shown), max(shown)
+    return "".join(_BARS[round((value - low) / ((high - low) or 1.0) * (len(_BARS) - 1))] for value in shown)
 
 
 def duration(seconds: float) -> str:
@@ -91,11 +121,13 @@ class _Bar:
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
-    def show(self, study: Document) -> None:
+    def show(self, study: Document, curves: Mapping[int, Document]) -> None:
         progress = study["progress"]
         head = Table.grid(padding=(0, 1))
         head.add_row(Text(study["name"], "bold"), ProgressBar(progress["budget"], progress["trials"], width=40))
-        self._live.update(Group(head, Text(summary(study)), *(Text(f"  {line}", "dim") for line in running(study))))
+        self._live.update(
+            Group(head, Text(summary(study)), *(Text(f"  {line}", "dim") for line in running(study, curves)))
+        )
 
 
 class _Lines:
@@ -109,7 +141,7 @@ class _Lines:
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def show(self, study: Document) -> None:
+    def show(self, study: Document, curves: Mapping[int, Document]) -> None:
         progress = study["progress"]
         now = (study["state"], progress["trials"], sorted(progress["outcomes"].items()))
         if now != self._last:

@@ -56,10 +56,10 @@ def test_a_wrong_place_is_422(api, study, asked, name):
         ("application/json", 200),
         ("text/event-stream, application/json;q=0.5", 200),
         ("Application/*", 200),
-        ("text/event-stream", 406),
+        ("text/html", 406),
     ],
 )
-def test_a_list_is_no_stream(api, study, accept, status):
+def test_a_list_is_answered_where_it_is_taken(api, study, accept, status):
     answer = api.get(f"/studies/{study}/events", headers={"Accept": accept})
     assert answer.status_code == status
     if status == 406:

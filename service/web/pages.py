@@ -1,0 +1,164 @@
+"""The addresses of pages. Each shows what the same call of the REST API answers."""
+
+import io
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from ruamel.yaml import YAML
+from starlette.responses import Response
+
+from mudman import presets
+from mudman.faults import MudmanError
+from mudman.results import Outcome
+from mudman.specs.comparison import is_comparison
+from service import problems
+from service.comparison_table import table as make_table
+from service.event_views import event_page
+from service.problems import NoValidTrial
+from service.routes import Configuration, Store, Text, cluster, comparisons, studies, trials
+from service.routes.presets import show as show_preset
+from service.store import comparisons as compared
+from service.store import events, recent, running
+from service.store import studies as stored
+from service.store.actions import RETRIED
+from service.store.states import State
+from service.web.rendering import render
+
+EVENTS = 20
+"""Latest events that a study's page shows."""
+CHARTS = 6
+"""Running trials whose curves are drawn; the others are listed."""
+_FIRST = "quickstart"
+
+
+class Page(APIRoute):
+    """A problem is a page too."""
+
+    def get_route_handler(self):
+        answer = super().get_route_handler()
+
+        async def page(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except (MudmanError, RequestValidationError) as error:
+                document = problems.document(request, error)
+                if document.status_code >= 500 and document.status_code != 503:
+                    raise
+                said = json.loads(document.body)
+                return render("problem.html", document.status_code, problem=said)
+
+        return page
+
+
+router = APIRouter(route_class=Page, include_in_schema=False)
+Cursor = Annotated[str, Query(max_length=500)]
+
+
+@router.get("/")
+def index(
+    store: Store,
+    state: State | None = None,
+    text: Text | None = None,
+    cursor: Cursor | None = None,
+):
+    wanted = studies.Filters(state=[state] if state else [], text=text or None, cursor=cursor, limit=25)
+    first = not (state or text or cursor)
+    newest = comparisons.list_comparisons(store, comparisons.Filters(limit=10)).items if first else []
+    return render(
+        "index.html",
+        page=studies.list_studies(store, wanted),
+        comparisons=newest,
+        states=list(State),
+        state=state,
+        text=text or "",
+    )
+
+
+@router.get("/ui/studies/{study_id}")
+def study(study_id: str, store: Store, outcome: Outcome | None = None, cursor: Cursor | None = None):
+    with store.begin() as session:
+        row = stored.get(session, study_id)
+        newest = row.last_event  # before all else: what comes after it is streamed
+        latest = event_page(events.after(session, study_id, max(newest - EVENTS, 0)), EVENTS).items
+        reports = running.reports(session, study_id)
+    shown = studies.show(study_id, store)
+    try:
+        best, why_none = trials.best(study_id, store), None
+    except NoValidTrial as error:
+        best, why_none = None, str(error)
+    return render(
+        "study.html",
+        study=shown,
+        newest=newest,
+        events=latest[::-1],
+        reports=reports,
+        charts=CHARTS,
+        best=best,
+        why_none=why_none,
+        actions=_actions(shown.state, shown.progress.outcomes),
+        page=trials.list_trials(study_id, store, trials.TrialFilters(outcome=outcome, cursor=cursor, limit=25)),
+        outcomes=list(Outcome),
+        outcome=outcome,
+        paged=cursor is not None,
+    )
+
+
+def _actions(state: State, outcomes: dict[str, int]) -> list[str]:
+    """What can be done to a study in this state."""
+    if state.finished:
+        return ["retry", "extend"] if any(outcomes.get(outcome) for outcome in RETRIED) else ["extend"]
+    return [*{State.RUNNING: ["pause"], State.PAUSED: ["resume"]}.get(state, []), "cancel"]
+
+
+@router.get("/ui/studies/{study_id}/trials/{ordinal}")
+def trial(study_id: str, ordinal: Annotated[int, Path(ge=0, lt=2**31)], store: Store):
+    shown = studies.show(study_id, store)
+    return render("trial.html", study=shown, trial=trials.show(study_id, ordinal, store))
+
+
+@router.get("/ui/comparisons/{comparison_id}")
+def comparison(comparison_id: str, store: Store):
+    with store.begin() as session:
+        row = compared.get(session, comparison_id)
+        variants = compared.studies_of(session, row)
+        table = make_table(row.id, row.name, variants, recent.tallies(session, variants), variants[0].variant)
+    rows = [*table.rows, table.baseline] if table.baseline else table.rows
+    return render(
+        "comparison.html", comparison=comparisons.show(comparison_id, store), table=table, rows=rows, bars=_bars(table)
+    )
+
+
+def _bars(table: Any) -> tuple[list[tuple[str, float | None, float | None]], float | None]:
+    rows = [
+        (row.variant, row.result.mean if row.result else None, row.result.standard_error if row.result else None)
+        for row in table.rows
+    ]
+    return rows, table.baseline.result.mean if table.baseline and table.baseline.result else None
+
+
+@router.get("/ui/cluster")
+def show_cluster(store: Store, settings: Configuration):
+    return render("cluster.html", cluster=cluster.show(store, settings))
+
+
+@router.get("/ui/new")
+def new(preset: Text = _FIRST):
+    said = show_preset(preset)
+    return render(
+        "new.html",
+        names=presets.names(),
+        preset=said,
+        text=_as_yaml(said["spec"]),
+        post="/comparisons" if is_comparison(said["spec"]) else "/studies",
+    )
+
+
+def _as_yaml(document: dict[str, Any]) -> str:
+    text, writer = io.StringIO(), YAML()
+    writer.default_flow_style = None  # small mappings on one line
+    writer.width = 100
+    writer.dump(document, text)
+    return text.getvalue()

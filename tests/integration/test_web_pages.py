@@ -1,0 +1,239 @@
+"""Pages as served: whole without scripts, escaped, refusing what pages of other sites ask for, quick at size."""
+
+import re
+import statistics
+import time
+from html.parser import HTMLParser
+
+import large
+import pytest
+from problem_documents import assert_problem
+from test_api_comparisons import post
+from test_api_trials import finish, result
+
+from mudman import presets
+from mudman.results import Fault, Outcome
+from service.store import studies
+from service.store.states import Action
+from service.store.tables import Study
+
+NASTY = "<script>alert(1)</script>\"'&{{7*7}}"
+VOID = {"meta", "link", "input", "br", "line", "circle", "rect", "path"}
+
+
+class Markup(HTMLParser):
+    """Elements with their attributes; fails where they are not closed in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self._open.pop() == tag, (tag, self.getpos())
+
+
+@pytest.fixture(scope="module")
+def study(api, database) -> str:
+    """Completed, with a best trial, one that failed, and a name that would be trouble."""
+    body = {"preset": "quickstart", "overrides": {"name": NASTY, "labels": {"team": NASTY}}}
+    study_id = api.post("/studies", json=body).json()["id"]
+    with database.begin() as session:
+        for action in (Action.PREPARE, Action.RUN, Action.COMPLETE):
+            studies.change_state(session, study_id, action)
+    finish(database, study_id, 0, result(Outcome.VALID, 3.25, log=NASTY))
+    fault = Fault(type="ValueError", message=NASTY)
+    finish(database, study_id, 1, result(Outcome.ERROR, fault=fault))
+    return study_id
+
+
+@pytest.fixture(scope="module")
+def comparison(api, database) -> str:
+    made = post(api, "bars", {"sign": {}, "no_mask": {"method.mask": "none"}}).json()
+    ids = {one["variant"]: one["study"] for one in made["variants"]}
+    for ordinal, value in enumerate((3.0, 5.0)):
+        finish(database, ids["sign"], ordinal, result(Outcome.VALID, value))
+    finish(database, ids["baseline"], 0, result(Outcome.VALID, 2.0))
+    return made["id"]
+
+
+@pytest.fixture(scope="module")
+def addresses(study, comparison) -> list[str]:
+    here = f"/ui/studies/{study}"
+    trials = [f"{here}/trials/0", f"{here}/trials/1"]
+    return ["/", here, *trials, f"/ui/comparisons/{comparison}", "/ui/cluster", "/ui/new", "/ui/studies/nothing"]
+
+
+def test_every_page_is_well_formed_and_safe(api, addresses):
+    for address in addresses:
+        answer = api.get(address)
+        assert answer.status_code == (404 if "nothing" in address else 200), address
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        elements = Markup(answer.text).elements
+        for tag, given in elements:
+            assert tag != "style", address
+            assert not any(name.startswith("on") or name == "style" for name in given), (address, given)
+            for name in ("src", "href", "action", "data-post", "data-stream"):
+                assert given.get(name, "/").startswith(("/", "#")), (address, given)
+        scripts = [given for tag, given in elements if tag == "script"]
+        assert scripts and all(given.get("src", "").startswith("/ui/static/") for given in scripts)
+        ids = [given["id"] for _, given in elements if "id" in given]
+        assert len(ids) == len(set(ids)), address
+        assert "<script>alert" not in answer.text
+        assert "49" not in re.sub(r"[\d.:-]{5,}", "", answer.text) or "{{7*7}}" in answer.text
+
+
+def test_links_between_pages_lead_somewhere(api, addresses):
+    followed = set()
+    for address in addresses:
+        for tag, given in Markup(api.get(address).text).elements:
+            target = (given.get("href") or given.get("src") or "").partition("#")[0]
+            if target and target not in followed:
+                followed.add(target)
+                assert api.get(target).status_code == 200, (address, tag, target)
+    assert len(followed) > 12
+
+
+def test_a_study(api, study):
+    page = api.get(f"/ui/studies/{study}").text
+    assert "3.2500" in page
+    assert "1 valid" in re.sub(r"<[^>]*>|\s+", " ", page).replace("  ", " ") or "valid</span> 1" in page
+    buttons = [given["data-post"] for _, given in Markup(page).elements if "data-post" in given]
+    assert buttons == [f"/studies/{study}/retry", f"/studies/{study}/extend"]
+    assert page.count('<path class="forget"') == 1
+
+
+def test_a_trial_has_curves_its_fault_and_its_log(api, study):
+    assert "&lt;script&gt;" in api.get(f"/ui/studies/{study}/trials/0").text
+    assert "ValueError" in api.get(f"/ui/studies/{study}/trials/1").text
+    assert api.get(f"/ui/studies/{study}/trials/7").status_code == 404
+
+
+def test_a_comparison_has_a_bar_for_each_mean_and_a_line_for_the_baseline(api, comparison):
+    page = api.get(f"/ui/comparisons/{comparison}").text
+    bars = [given for tag, given in Markup(page).elements if tag == "rect"]
+    widths = [float(given["width"]) for given in bars]
+    assert len(widths) == 2
+    assert widths[0] > 0
+    assert widths[1] == 0, "no valid trial"
+    [line] = [given for tag, given in Markup(page).elements if given.get("class") == "baseline"]
+    # The mean is 4, the baseline 2: half as far from zero.
+    reach = float(bars[0]["x"]) + widths[0]
+    assert float(line["x1"]) - float(bars[0]["x"]) == pytest.approx((reach - float(bars[0]["x"])) / 2, abs=0.2)
+
+
+def test_a_comparison_s_page_and_table_say_the_same(api, database):
+    """Also where more trials are valid than the mean is taken over, and the best is not among the last."""
+    made = post(api, "agree", {"sign": {}, "no_mask": {"method.mask": "none"}}, statistics={"last": 2}).json()
+    for one, values in zip(made["variants"], ((9.0, 3.0, 5.0), (2.5, 3.25)), strict=False):
+        for ordinal, value in enumerate(values):
+            finish(database, one["study"], ordinal, result(Outcome.VALID, value))
+    page = re.sub(r"<[^>]*>|\s+", " ", api.get(f"/ui/comparisons/{made['id']}").text)
+    for row in api.get(made["links"]["table"]).json()["rows"]:
+        found = row["result"]
+        said = (f"{found['mean']:.4f} ± {found['standard_error']:.4f}", str(found["n"]), f"{found['best']:.4f}")
+        assert re.search(r"\s+".join(map(re.escape, said)), page), (said, page)
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_the_form_of_every_preset_is_valid_as_it_comes(api, name: str):
+    page = api.get("/ui/new", params={"preset": name}).text
+    text = re.search(r"<textarea[^>]*>(.*)</textarea>", page, re.DOTALL)[1]
+    unescaped = HTMLText(text).text
+    [address] = [given["data-post"] for _, given in Markup(page).elements if "data-post" in given]
+    answer = api.post(f"{address}?dry_run=true", content=unescaped, headers={"Content-Type": "application/yaml"})
+    assert answer.status_code == 200, answer.text
+
+
+class HTMLText(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_pages_of_trials_follow_each_other(api, database):
+    study_id = api.post("/studies", json={"preset": "quickstart", "overrides": {"name": "paged"}}).json()["id"]
+    for ordinal in range(60):
+        finish(database, study_id, ordinal, result(Outcome.VALID, 1.0 + ordinal))
+    address, seen = f"/ui/studies/{study_id}?outcome=valid", []
+    while address:
+        elements = Markup(api.get(address).text).elements
+        found = [given.get("href", "").rpartition("/trials/")[2] for tag, given in elements if tag == "a"]
+        seen += [int(one) for one in found if one.isdigit()]
+        address = next((given["href"] for _, given in elements if given.get("rel") == "next"), None)
+    assert [ordinal for ordinal in seen if ordinal != 59] == list(range(59)), "the best is linked on every page"
+
+
+def test_wrong_addresses_are_pages_too(api, study):
+    for address, status in ((f"/ui/studies/{study}?cursor=x", 422), ("/ui/new?preset=none", 404), ("/?state=x", 422)):
+        answer = api.get(address)
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (status, "text/html")
+        assert "problem" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://testserver"}, 200),
+        ({"Origin": "http://testserver"}, 200),
+        ({}, 200),
+    ],
+)
+def test_pages_of_others_change_nothing(api, database, headers: dict, status: int):
+    name = f"cancelled {sorted(headers.items())}"
+    study_id = api.post("/studies", json={"preset": "quickstart", "overrides": {"name": name}}).json()["id"]
+    answer = api.post(f"/studies/{study_id}/cancel", headers=headers)
+    assert answer.status_code == status
+    if status == 403:
+        assert_problem(answer, 403, "cross-site")
+    with database.begin() as session:
+        assert session.get_one(Study, study_id).state == ("queued" if status == 403 else "cancelled")
+    assert api.get(f"/studies/{study_id}", headers=headers).status_code == 200, "looking is allowed"
+
+
+def test_a_study_of_50_000_trials_is_quick(api, database):
+    """No statement reads its trials whole; p95 of each page stays far below what a person notices."""
+    study_id = api.post("/studies", json={"preset": "quickstart", "overrides": {"name": "huge"}}).json()["id"]
+    with database.begin() as session:
+        large.fill(session, study_id, 50_000)
+        large.analyze(session)
+    made = post(api, "huge comparison", {"sign": {}, "no_mask": {"method.mask": "none"}}).json()
+    with database.begin() as session:
+        for one in made["variants"][:2]:
+            large.fill(session, one["study"], 25_000)
+        large.analyze(session)
+    shown = f"/ui/comparisons/{made['id']}"
+    for address in ("/", f"/ui/studies/{study_id}", f"/ui/studies/{study_id}?outcome=error", shown):
+        assert api.get(address).status_code == 200
+        took = []
+        for _ in range(20):
+            started = time.process_time(), time.perf_counter()
+            api.get(address)
+            took.append(time.perf_counter() - started[1])
+        p95 = statistics.quantiles(took, n=20)[-1]
+        print(f"{address}: p95 {1000 * p95:.0f} ms")  # noqa: T201
+        assert p95 < 0.3, address
