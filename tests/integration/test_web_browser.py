@@ -36,9 +36,17 @@ class Browser:
         return self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
 
     def click(self, selector: str) -> None:
+        from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.common.by import By
 
-        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+        def clicked() -> bool:
+            try:
+                self.driver.find_element(By.CSS_SELECTOR, selector).click()
+            except StaleElementReferenceException:
+                return False  # the part was freshened between the two
+            return True
+
+        self.until(clicked, selector)
 
     def set(self, selector: str, value: str) -> None:
         """As if it were typed: the field says that it has new input."""
@@ -204,8 +212,10 @@ def test_a_refusal_is_shown(browser: Browser, api, database, complaints: list[st
     complaints.append("409 (Conflict)")
     study_id = create(api, "refused")
     browser.open(f"/ui/studies/{study_id}")
-    # Somebody else was faster, and the page cannot know.
-    browser.value("(freshen = () => {})")
+    # Somebody else is faster, and the page does not hear of it.
+    browser.shows("live", "#connection")
+    browser.value("source.close()")
+    browser.until(lambda: browser.value("!busy && !due"))
     with database.begin() as session:
         session.get_one(Study, study_id).state = "completed"
     browser.click("[data-post$='/cancel']")
