@@ -6,7 +6,7 @@
 PYTHON ?= python3
 READY  := .venv/.ready
 
-.PHONY: demo up test test-long reproduce setup lock clean
+.PHONY: demo up test test-long reproduce setup browser lock clean
 
 demo: setup
 	@.venv/bin/mudman demo
@@ -14,7 +14,7 @@ demo: setup
 up: setup
 	@.venv/bin/mudman up
 
-test: setup
+test: setup browser
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
@@ -28,6 +28,12 @@ reproduce: setup
 	.venv/bin/python -m mudman.reproduce $(ROWS)
 
 setup: $(READY)
+
+# The pages are tested in a real browser, where there is one or the machine lets us install it.
+browser:
+	@command -v chromium google-chrome >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; } \
+		|| echo "There is no Chromium, and it cannot be installed: the tests in a browser are skipped"
 
 # Everything but torch comes from the lock, with hashes. torch is pinned apart and placed by pip, so that machines with
 # and without a GPU share one lock.

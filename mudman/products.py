@@ -51,10 +51,11 @@ def fast_products(dtype: torch.dtype | None = None) -> Iterator[None]:
     if _inside or not (mkl_is_slow() or dtype):
         yield
         return
-    with _scoped_library("aten", "IMPL") as library, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Warning only once for all operators")
-        library.impl("mm", _mm, "CPU", allow_override=True)
-        library.impl("addmm", _addmm, "CPU", allow_override=True)
+    with _scoped_library("aten", "IMPL") as library:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Warning only once for all operators")
+            library.impl("mm", _mm, "CPU", allow_override=True)
+            library.impl("addmm", _addmm, "CPU", allow_override=True)
         _inside, _lower = True, dtype
         try:
             yield
