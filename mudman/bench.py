@@ -13,6 +13,7 @@ from mudman.faults import SpecError, checked
 from mudman.lora import detach_all
 from mudman.models import LoadedModel, load_model, longest_input
 from mudman.modules import matching_weights
+from mudman.precision import computing
 from mudman.results import Measurement, Point
 from mudman.specs import NoUnlearning, StudySpec
 from mudman.specs.evaluations import Evaluation as EvaluationSpec
@@ -136,9 +137,9 @@ def bench_for(spec: StudySpec) -> Bench:
         snapshot = earlier.snapshot
     else:
         snapshot = tuple(parameter.detach().clone() for parameter in model.parameters())
-    _benches[key] = Bench(
-        model, tokenizer, loaded.revision, forget, retain, own, evaluation, snapshot, evaluation.point(model, 0)
-    )
+    with computing(spec.model, device):  # whoever asks first: the losses are kept for the trials
+        untouched = evaluation.point(model, 0)
+    _benches[key] = Bench(model, tokenizer, loaded.revision, forget, retain, own, evaluation, snapshot, untouched)
     return _benches[key]
 
 

@@ -29,13 +29,11 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
     if spec.model.id == simulation.MODEL_ID:
         return _simulated(spec)
     # torch is loaded only where a real model is prepared: it takes seconds, and simulated studies are many.
-    from mudman.bench import bench_for, device_for
+    from mudman.bench import bench_for
     from mudman.modules import matching_weights
-    from mudman.precision import computing
 
     started = time.monotonic()
-    with computing(spec.model, device_for(spec)):
-        bench = bench_for(spec)
+    bench = bench_for(spec)
     matched = {} if isinstance(spec.method, NoUnlearning) else matching_weights(bench.model, spec.method.target_modules)
     if bench.untouched.forget_loss is None or bench.untouched.retain_loss is None:
         raise SpecError.at(

@@ -5,6 +5,7 @@ import torch
 from studies import NEOX, sentences, small, write_lines
 
 import mudman
+from mudman.bench import bench_for
 from mudman.faults import FieldFault, SpecError
 from mudman.preparation import prepare
 from mudman.results import Outcome, Preparation
@@ -44,6 +45,17 @@ def test_the_untouched_model_is_measured(overrides, module, layers):
     assert preparation.corpora["forget"] != preparation.corpora["retain"]
     assert set(preparation.versions) == {"python", "torch", "transformers", "datasets"}
     assert Preparation.model_validate_json(preparation.model_dump_json()) == preparation
+
+
+def test_first_losses_are_the_trials_own_whoever_asked_for_the_bench(monkeypatch):
+    monkeypatch.setattr("mudman.products.mkl_is_slow", lambda: True)  # here any machine forms products in two ways
+    for seed in range(1509, 1515):  # the two agree in some of them
+        spec = small({"seeds.data": seed})
+        bench_for(spec)
+        trial = mudman.run_trial(spec, {"unlearning_rate": 0.003})
+        preparation = prepare(spec)
+        assert preparation.initial_forget_loss == trial.unlearning.forget_loss[0]
+        assert preparation.initial_forget_loss == preparation.baseline.relearning.forget_loss[0]
 
 
 def test_is_the_same_each_time():
