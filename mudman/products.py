@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.library import _scoped_library
 
+from mudman.linear import linear
+
 SMALL = 32**3
 """Multiplications below which torch's own product is as good."""
 
@@ -56,6 +58,8 @@ def fast_products(dtype: torch.dtype | None = None) -> Iterator[None]:
             warnings.filterwarnings("ignore", "Warning only once for all operators")
             library.impl("mm", _mm, "CPU", allow_override=True)
             library.impl("addmm", _addmm, "CPU", allow_override=True)
+            if dtype:
+                library.impl("linear", _linear, "AutogradCPU", allow_override=True)
         _inside, _lower = True, dtype
         try:
             yield
@@ -77,6 +81,13 @@ def _addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
     if c.dim() == 1 and _lower is None:
         return _product(a, b.t(), c)
     return _mm(a, b).add_(c)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if x.dim() > 1 and x.dtype == weight.dtype == torch.float32 and x.numel() * len(weight) > SMALL:
+        return linear(x, weight, bias, _lower)
+    # As torch itself puts it together.
+    return x @ weight.t() if bias is None else x @ weight.t() + bias
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
