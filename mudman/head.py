@@ -23,6 +23,8 @@ GROUP = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 """Bytes of logits that exist at once: rows enough for products, and for gathering the head's gradient seldom."""
 BLOCK = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
 """Bytes of those whose loss is taken at once: they stay in the cache of a CPU."""
+NARROW = 512
+"""Width of hidden states below which the head's gradient is gathered transposed: then logits are read as they lie."""
 LIKELY = 1e-30
 """Probability from which its logarithm is exact enough in float32: the loss needs no second look at the logits."""
 
@@ -139,6 +141,7 @@ class _MeanOverRows(torch.autograd.Function):
         of_hidden = torch.empty_like(hidden) if want_hidden else None
         of_weight, of_bias = None, torch.zeros_like(bias) if want_bias else None
         low_hidden, low_weight, low_bias = (part if part is None else part.to(dtype) for part in (hidden, weight, bias))
+        narrow = weight.shape[1] < NARROW
         scaled = (hidden / count).to(dtype) if want_weight else None
         total = torch.zeros((), device=hidden.device)
         for first in range(0, count, group):
@@ -149,14 +152,15 @@ class _MeanOverRows(torch.autograd.Function):
             if want_hidden:
                 of_hidden[part] = logits @ low_weight
             if want_weight:
-                # Transposed, the large factor is read as it lies.
-                gathered = scaled[part].T @ logits
+                gathered = scaled[part].T @ logits if narrow else logits.T @ scaled[part]
                 of_weight = gathered.to(weight.dtype) if of_weight is None else of_weight.add_(gathered)
             if want_bias:
                 of_bias += logits.sum(0, dtype=bias.dtype) / count
-        ctx.save_for_backward(
-            of_hidden.div_(count) if want_hidden else None, of_weight.T if want_weight else None, of_bias
-        )
+        if want_hidden:
+            of_hidden /= count
+        if want_weight and narrow:
+            of_weight = of_weight.T.contiguous()
+        ctx.save_for_backward(of_hidden, of_weight, of_bias)
         return total / count
 
     @staticmethod

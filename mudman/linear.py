@@ -9,8 +9,9 @@ from torch import Tensor
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """x [..., in] by weight [out, in], both rounded to ``dtype``. The output has the type of ``x``, and bias is added in
-    it. Second derivatives can be taken.
+    """x [..., in] by weight [out, in], both rounded to ``dtype``; bias is added to the output in the type of ``x``.
+
+    Second derivatives can be taken.
     """
     y = _Product.apply(x.flatten(0, -2).to(dtype), weight.t()).to(x.dtype)
     if bias is not None:

@@ -133,6 +133,42 @@ def test_a_backward_sees_a_weight_that_was_changed_after_the_forward():
     assert torch.equal(after, 2 * before)
 
 
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+@pytest.mark.parametrize("mask", ["none", "causal", "boolean", "added", "grouped", "long", "nothing allowed"])
+def test_attention_in_bfloat16_is_torchs_within_its_rounding(mask):
+    generator = torch.Generator().manual_seed(2)
+    tokens = 300 if mask == "long" else 40
+    q, k, v = (
+        torch.randn(2, heads, tokens, 16, generator=generator, requires_grad=True)
+        for heads in ((4, 2, 2) if mask == "grouped" else (4, 4, 4))
+    )
+    allowed = torch.rand(2, 1, tokens, tokens, generator=generator) > 0.3
+    allowed[..., 0] = True
+    if mask == "nothing allowed":
+        allowed[:, :, 0] = False
+    settings = {
+        "causal": {"is_causal": True},
+        "long": {"is_causal": True},
+        "boolean": {"attn_mask": allowed, "scale": 0.3},
+        "added": {"attn_mask": torch.where(allowed, 0.0, -1e4)},
+        "grouped": {"enable_gqa": True},
+        "nothing allowed": {"attn_mask": allowed},
+    }.get(mask, {})
+
+    def run() -> list[torch.Tensor]:
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v, **settings)
+        y = y[:, :, 1:] if mask == "nothing allowed" else y  # torch says 0 there, and nobody looks
+        return [y, *torch.autograd.grad(y.square().sum(), (q, k, v))]
+
+    exact = run()
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU):
+        rounded = run()
+    assert all(part.isfinite().all() for part in rounded)
+    for ours, theirs in zip(rounded, exact, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
+    assert mask == "long" or not torch.equal(rounded[0], exact[0])
+
+
 def test_what_a_device_cannot_is_refused(monkeypatch):
     with pytest.raises(SpecError, match="tf32 is a type of GPUs"), computing(ModelSpec(id="m", compute="tf32"), CPU):
         pass
