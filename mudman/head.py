@@ -8,7 +8,7 @@ block, while the block lies in the processor's cache. The backward pass only han
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
 
 import torch
@@ -69,10 +69,28 @@ class Logits:
         """Mean over all positions of ``loss`` on logits in their own type, and the tokens there. A scalar."""
         return self._mean(_by_autograd(loss), self.hidden, tokens)
 
+    @torch.no_grad()
+    def groups(self) -> Iterator[Tensor]:
+        """Logits [rows, vocabulary] of all positions but the last of each sequence, in float32, some rows at a time."""
+        weight, bias = (part if part is None else part.to(self.dtype) for part in (self.weight, self.bias))
+        for hidden in self.hidden[:, :-1].flatten(0, 1).split(_rows_of(GROUP, weight, torch.float32)):
+            yield F.linear(hidden.to(self.dtype), weight, bias).float()
+
     def _mean(self, rows: "_Rows", hidden: Tensor, targets: Tensor) -> Tensor:
         parts = hidden.flatten(0, 1), self.weight, self.bias
         wanted = [torch.is_grad_enabled() and part is not None and part.requires_grad for part in parts]
         return _MeanOverRows.apply(*parts, targets.flatten(), rows, wanted, self.dtype)
+
+
+def logits_of(model: nn.Module, tokens: Tensor) -> Logits | Tensor:
+    """The model's on ``tokens`` [batch, length]; not formed where its head is plain."""
+    with unformed(model) if has_plain_head(model) else nullcontext():
+        return model(input_ids=tokens, use_cache=False).logits
+
+
+def groups_of(logits: Logits | Tensor) -> Iterator[Tensor]:
+    """As ``Logits.groups``, of one or the other."""
+    return logits.groups() if isinstance(logits, Logits) else (each.float() for each in logits[:, :-1])
 
 
 @contextmanager
