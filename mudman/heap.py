@@ -2,7 +2,7 @@
 
 glibc asks the system anew for every block above 32 MiB and hands it back at once: each such tensor begins with page
 faults, which can cost more than what is computed in it. Threads but the first get large blocks in no other way, unless
-they share its heap (``MALLOC_ARENA_MAX=1`` in the environment before the process starts, as nodes of ours have it).
+they share its heap (``MALLOC_ARENA_MAX=1`` in the environment before the process starts, as our nodes have it).
 """
 
 import ctypes
