@@ -10,12 +10,14 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import problems
 from service.store.database import CONNECT_TIMEOUT, driver_url
 from service.store.tables import OPTUNA_SCHEMA
 
+_READ_ONLY = problems.Kind(405, "method-not-allowed", "Method Not Allowed")
 PLACES = ("/dashboard", "/api", "/static", "/csv")
 POLICY = (
     # Its styles are made by its script, and one of its plots makes functions from text.
@@ -39,7 +41,10 @@ class Dashboard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+            detail = "Optuna's dashboard is for reading here. Possible: GET, HEAD."
+            refusal = problems.respond(Request(scope), _READ_ONLY, detail, headers={"Allow": "GET, HEAD"})
+            await refusal(scope, receive, send)
+            return
         app = await run_in_threadpool(self._app)
 
         async def answer(message: Message) -> None:
@@ -52,7 +57,7 @@ class Dashboard:
     def _app(self) -> ASGIApp:
         with self._lock:
             if self._made is None:
-                self._made = _make(self._url)
+                self._made = readonly(self._url)
             return self._made[0]
 
     def close(self) -> None:
@@ -60,7 +65,8 @@ class Dashboard:
             self._made[1].engine.dispose()
 
 
-def _make(database_url: str) -> tuple[ASGIApp, Any]:
+def readonly(database_url: str) -> tuple[ASGIApp, Any]:
+    """The dashboard, and Optuna's storage behind it. Connects to nothing yet."""
     from a2wsgi import WSGIMiddleware
     from optuna.storages import RDBStorage
     from optuna_dashboard import wsgi

@@ -4,7 +4,7 @@ something needs ``submit``, and whatever else there is needs ``read``."""
 from service.store.scopes import Scope
 
 SAFE = ("GET", "HEAD", "OPTIONS")
-_OPEN = ("/healthz", "/readyz", "/ui/sign-in", "/ui/sign-out")
+_OPEN = ("/healthz", "/readyz", "/ui/sign-in", "/ui/sign-out", "/favicon.ico")
 """Supervisors and load balancers have no token, and neither has who signs in."""
 _OPEN_BELOW = "/ui/static/"
 _ADMIN = ("tokens", "audit")
