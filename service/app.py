@@ -93,7 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in app.state.routers:
         app.include_router(router, dependencies=[Depends(ownership.check)])
     app.mount("/ui/static", StaticFiles(packages=[("service.web", "static")]))
-    app.state.dashboard = Dashboard(database.url)
+    app.state.dashboard = Dashboard(database, settings.dashboard_trials)
     app.state.dashboard.mount(app)
     handle_errors(app)
     return complete(app)

@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     """Shares of the cluster that owners have beside each other, by name; 1 for those that are not named."""
     owner_quotas: dict[str, Quota] = {}
     """``{cpus, gpus, trials}`` that an owner's trials may hold at once, by name; ``*``: of each one not named."""
+    dashboard_trials: int = Field(20_000, ge=0)
+    """Trials of the largest study that Optuna's dashboard shows: it reads all of them into the API's memory."""
     max_body_bytes: int = Field(1_000_000, ge=1)
     """Longest request body that the API reads."""
     log_days: int = Field(90, ge=0, le=_LONGEST)

@@ -93,6 +93,8 @@ def there(server, database) -> dict[str, list[str]]:
             finish(database, study_id, 2, result(Outcome.ERROR))
             finish(database, study_id, 3, result(Outcome.VALID, 3.5), chosen={"unlearning_rate": 0.1, "fork_every": 7})
         made.append(study_id)
+    for scope in ("read", "submit", "admin"):
+        token(database, "somebody", scope)
     document = presets.load("quickstart") | {"variants": {"sign": {}, "no_mask": {"method.mask": "none"}}}
     compared = [
         session.post(f"{url}/comparisons", json=document | {"name": name}).json() for name in ("compared", "again")
@@ -101,6 +103,7 @@ def there(server, database) -> dict[str, list[str]]:
         "study_id": [*made, compared[0]["variants"][0]["study"], "st_AAAAAAAAAAAAAAAA"],
         "comparison_id": [one["id"] for one in compared],
         "ordinal": ["0", "1", "2", "3", "99"],
+        "token_id": [one["id"] for one in session.get(f"{url}/tokens?owner=somebody").json()["items"]],
     }
 
 
@@ -108,7 +111,8 @@ def fuzz(server, there, method: str, path: str, mode: GenerationMode, examples: 
     """Cases that were sent."""
     url, session = server
     operation, sent = SCHEMA[path][method.lower()], 0
-    parts = {name: st.sampled_from(ids) for name, ids in there.items() if f"{{{name}}}" in path}
+    ids = there | ({"name": [*presets.names(), "nothing"]} if path == "/presets/{name}" else {})
+    parts = {name: st.sampled_from(known) for name, known in ids.items() if f"{{{name}}}" in path}
 
     @settings(
         max_examples=examples,

@@ -71,11 +71,24 @@ def test_nothing_changes_anything_not_even_for_an_admin(door, root, number, data
 
 
 def test_the_database_itself_refuses_what_it_would_write(database):
-    _, storage = readonly(database.url)
+    storage = readonly(database.url).storage
     with pytest.raises(StorageInternalError) as refused:
         storage.create_new_study([StudyDirection.MAXIMIZE], "another")
     assert "read-only transaction" in str(refused.value.__cause__)
     storage.engine.dispose()
+
+
+def test_a_study_that_is_too_large_for_it_is_refused_and_the_others_are_shown(database, number, root):
+    with database.begin() as session:
+        trials = "insert into optuna.trials (study_id, number, state) select :study, n, 'FAIL'"
+        session.execute(text(f"{trials} from generate_series(0, 4) n"), {"study": number})
+    with guarded(database, dashboard_trials=4) as small, guarded(database, dashboard_trials=5) as enough:
+        for path in (f"/api/studies/{number}", f"/csv/{number}", f"/api/studies/{number}/param_importances"):
+            assert (
+                "MUDMAN_DASHBOARD_TRIALS" in assert_problem(small.get(path, headers=root), 409, "too-large")["reason"]
+            )
+        assert small.get("/api/studies", headers=root).status_code == 200
+        assert enough.get(f"/api/studies/{number}", headers=root).status_code == 200
 
 
 def test_optuna_is_loaded_when_somebody_looks_and_not_before():
