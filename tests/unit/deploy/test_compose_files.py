@@ -60,6 +60,7 @@ def test_settings_reach_who_reads_them_by_name_alone():
     read = {
         "api": {
             *("HOSTS", "MAX_BODY_BYTES", "REQUESTS_PER_MINUTE", "FAILURES_PER_MINUTE", "MAX_REQUESTS", "MAX_STREAMS"),
+            "DASHBOARD_TRIALS",
         },
         "dispatcher": {
             *("OWNER_WEIGHTS", "OWNER_QUOTAS", "RESOURCE_GRACE", "PREPARATION_SECONDS"),
