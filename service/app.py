@@ -8,6 +8,7 @@ from fastapi.staticfiles import StaticFiles
 
 from service.access import ownership
 from service.access.gate import Gate
+from service.access.limits import Limits
 from service.dashboard import Dashboard
 from service.listening import Listener
 from service.metrics import Metrics
@@ -66,7 +67,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.database, app.state.settings = database, settings
     app.state.listener = Listener(database.url)
     app.state.metrics = Metrics(database, settings.dispatcher_lives)
-    app.add_middleware(Gate, settings=settings)
+    app.state.limits = Limits(settings)
+    app.add_middleware(Gate, settings=settings, limits=app.state.limits)
     app.add_middleware(BrowserRules)
     app.add_middleware(RequestLog, observe=app.state.metrics.observe)
     app.state.routers = [

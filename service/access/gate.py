@@ -24,12 +24,9 @@ from service.store.settings import Settings
 class Gate:
     """ASGI middleware. ``request.state.caller`` is who asks."""
 
-    def __init__(self, app: ASGIApp, settings: Settings):
-        self._app, self._settings = app, settings
+    def __init__(self, app: ASGIApp, settings: Settings, limits: Limits):
+        self._app, self._settings, self._limits = app, settings, limits
         self._asks = settings.access == "tokens"
-        self._limits = Limits(
-            settings.requests_per_minute, settings.failures_per_minute, settings.max_requests, settings.max_streams
-        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

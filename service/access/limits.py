@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from service.access.caller import Caller
 from service.access.refusals import TooManyRequests
+from service.store.settings import Settings
 
 _MANY = 10_000
 """Callers that are remembered before those that have been quiet are forgotten."""
@@ -40,9 +41,10 @@ class Rate:
 class Limits:
     """Of one process. All of it happens on the event loop: nothing is locked."""
 
-    def __init__(self, per_minute: int, failures: int, at_once: int, streams: int):
-        self._rate, self._failures = Rate(per_minute, burst=10), Rate(failures, burst=60)
-        self._most = {"requests": at_once, "streams": streams}
+    def __init__(self, settings: Settings):
+        self._rate = Rate(settings.requests_per_minute, burst=10)
+        self._failures = Rate(settings.failures_per_minute, burst=60)
+        self._most = {"requests": settings.max_requests, "streams": settings.max_streams}
         self._open = Counter()
 
     def count(self, caller: Caller) -> None:

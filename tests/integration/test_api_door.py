@@ -127,7 +127,7 @@ def test_one_network_of_ipv6_is_one_caller():
 
 
 def test_places_are_given_back():
-    held = limits.Limits(0, 0, at_once=1, streams=2)
+    held = limits.Limits(Settings(max_requests=1, max_streams=2))
     one, other = Caller("a", token_id="1"), Caller("a", token_id="2")
     with (
         held.place(one, "requests"),
@@ -154,11 +154,31 @@ def test_too_many_requests_are_told_when_to_come_back(database, ann):
 
 def test_an_address_that_guesses_is_not_looked_at_for_long(database, ann):
     with guarded(database, failures_per_minute=5) as api:
-        wrong = [api.get("/studies", headers=shown(ann + "x")).status_code for _ in range(8)]
+        wrong = [api.post("/studies", headers=shown(ann + "x")).status_code for _ in range(6)]
+        wrong += [sign_in(api, ann + "x").status_code for _ in range(2)]
         assert wrong == [401] * 5 + [429] * 3
         assert api.get("/studies", headers=shown(ann)).status_code == 200
-        recorded = api.get("/audit", headers=shown(token(database, "root", "admin"))).json()["items"]
-        assert [one["status"] for one in recorded[:6]].count(401) == 5
+
+
+def test_nobody_fills_the_audit_table_from_outside(database, ann):
+    root = shown(token(database, "root", "admin"))
+    with guarded(database, failures_per_minute=3, hosts=["testserver"]) as api:
+        before = api.get("/audit", headers=root).json()["items"]
+        for _ in range(6):
+            api.post("/studies", headers=shown(ann + "x"))
+            api.post("/studies", headers={"Host": "other.example"})
+            api.get("/studies", headers={"Host": "other.example"})
+            api.post("/ui/sign-out", headers=SAME, follow_redirects=False)
+        after = api.get("/audit?limit=100", headers=root).json()["items"]
+    assert [one["status"] for one in after[: len(after) - len(before)]] == [401] * 3
+
+
+def test_signing_in_is_on_record(fresh, database, ann):
+    assert sign_in(fresh, ann).status_code == 303
+    fresh.cookies.clear()
+    root = shown(token(database, "root", "admin"))
+    [newest] = fresh.get("/audit?limit=1", headers=root).json()["items"]
+    assert (newest["method"], newest["path"], newest["owner"], newest["status"]) == ("POST", "/ui/sign-in", "ann", 303)
 
 
 # --------------------------------------------------------------------------------------------------------- streams
