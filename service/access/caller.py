@@ -1,10 +1,11 @@
 """In whose name a request acts."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.access.refusals import NotInYourName, NotYours
 from service.store.scopes import Scope
+from service.store.tokens import Known
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,9 @@ class Caller:
     owner: str | None = None
     """None: access is off, or nobody is known."""
     token_id: str | None = None
+
+    def by(self, token: Known) -> "Caller":
+        return replace(self, scope=token.scope, owner=token.owner, token_id=token.id)
 
     def may_change(self, owner: str) -> bool:
         return self.owner is None or self.scope is Scope.ADMIN or self.owner == owner

@@ -73,7 +73,7 @@ class Gate:
         except NotAuthenticated:
             self._limits.failed(anybody)
             raise
-        _is(request, Caller(anybody.address, known.scope, known.owner, known.id))
+        _is(request, anybody.by(known))
         self._limits.count(request.state.caller)
         if not known.scope.covers(needed):
             raise InsufficientScope(known.scope, needed)

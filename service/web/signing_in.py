@@ -9,7 +9,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from service.access import cookie
-from service.access.caller import Caller
 from service.access.recognition import recognise
 from service.access.refusals import NotAuthenticated
 from service.bodies import read
@@ -39,9 +38,7 @@ async def sign_in(request: Request, store: Store, settings: Configuration):
         request.app.state.limits.failed(request.state.caller)
         request.state.problem = "not-authenticated"
         return _page(settings, wanted, error.reason, 401)
-    request.state.caller = Caller(
-        request.state.caller.address, known.scope, known.owner, known.id
-    )  # for the audit event
+    request.state.caller = request.state.caller.by(known)  # for the audit event
     answer = RedirectResponse(_within(wanted), 303)
     left = known.expires_at - datetime.datetime.now(datetime.UTC)
     cookie.write(answer, value, seconds=max(int(left.total_seconds()), 0), secure=request.url.scheme == "https")
