@@ -18,7 +18,7 @@ from mudman import presets
 from mudman.results import Outcome
 from mudman.specs import parse
 from service.app import create_app
-from service.store import optuna_rows, studies
+from service.store import optuna_rows, studies, tokens
 from service.store.database import optuna_url
 from service.store.settings import Settings
 from service.store.states import Action
@@ -95,6 +95,11 @@ def test_a_token_opens_the_page_that_was_asked_for(browser, database, running, c
     browser.until(lambda: browser.text("#connection") == "live", "the stream")
     browser.click("button[data-post$='/pause']")
     browser.shows("paused")
+    with database.begin() as session:
+        for one in tokens.every(session, "ann"):
+            tokens.revoke(session, one.id)
+    browser.until(lambda: "/ui/sign-in" in browser.driver.current_url, "the token is gone")
+    signed_in(browser, database, "ann", "submit", page)
     browser.click(".signed button")
     browser.until(lambda: "/ui/sign-in" in browser.driver.current_url, "signed out")
     browser.open(page)
