@@ -135,6 +135,7 @@ def _folder(field: str, name: str, root: Path) -> Path:
     try:
         path = (root / Path(name).expanduser()).resolve()
         inside, there = path.is_relative_to(root), path.exists()
+        leading = _leading_outside(path, root) if inside else None
     except (OSError, RuntimeError) as error:  # a loop of links, no such user, no permission
         raise SpecError.at(field, f"{name} cannot be followed: {error}", "correct the path") from None
     if not inside:
@@ -149,4 +150,21 @@ def _folder(field: str, name: str, root: Path) -> Path:
             f"there is no {name} in the data root {root}",
             "correct the path; relative paths start at the data root (MUDMAN_DATA_ROOT)",
         )
+    if leading:
+        raise SpecError.at(
+            field,
+            f"{name} holds a link that leads outside the data root: {leading}",
+            "put what it leads to in its place, or below the data root",
+        )
     return path
+
+
+def _leading_outside(path: Path, root: Path) -> Path | None:
+    """The first link below ``path`` whose end is not below ``root``; links within it, as the hub's cache has, are
+    followed."""
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            one = Path(folder, name)
+            if one.is_symlink() and not one.resolve().is_relative_to(root):
+                return one
+    return None

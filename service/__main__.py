@@ -9,6 +9,7 @@ from uvicorn.main import STARTUP_FAILURE
 
 from mudman import logs
 from mudman.faults import MudmanError
+from service.access.exposure import check_listening
 from service.app import create_app
 from service.store.settings import Settings
 
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--port", type=int, help="port to listen on (default 8080)")
     try:
         settings = Settings(**vars(parser.parse_args(argv)))
+        check_listening(settings)
         app = create_app(settings)
     except MudmanError as error:
         sys.exit(str(error))
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        access_log=False,  # service.access says more
+        access_log=False,  # service.request_log says more
         timeout_graceful_shutdown=LAST_ANSWERS,
     )
     server = _Server(config)

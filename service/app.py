@@ -3,16 +3,21 @@
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from service.access import Access
+from service.access import ownership
+from service.access.gate import Gate
+from service.access.limits import Limits
+from service.dashboard import Dashboard
 from service.listening import Listener
 from service.metrics import Metrics
 from service.openapi import complete
 from service.problems import handle_errors
+from service.request_log import RequestLog
 from service.routes import (
     actions,
+    audit,
     catalogue,
     cluster,
     comparisons,
@@ -23,11 +28,12 @@ from service.routes import (
     presets,
     statistics,
     studies,
+    tokens,
     trials,
 )
 from service.store.database import Database
 from service.store.settings import Settings
-from service.web import pages
+from service.web import pages, signing_in
 from service.web.browser_rules import BrowserRules
 
 DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best; or post a
@@ -46,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.listener.start()
         yield
         await app.state.listener.stop()
+        app.state.dashboard.close()
         app.state.database.close()
 
     app = FastAPI(
@@ -60,8 +67,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.database, app.state.settings = database, settings
     app.state.listener = Listener(database.url)
     app.state.metrics = Metrics(database, settings.dispatcher_lives)
+    app.state.limits = Limits(settings)
+    app.add_middleware(Gate, settings=settings, limits=app.state.limits)
     app.add_middleware(BrowserRules)
-    app.add_middleware(Access, observe=app.state.metrics.observe)
+    app.add_middleware(RequestLog, observe=app.state.metrics.observe)
     app.state.routers = [
         module.router
         for module in (
@@ -77,11 +86,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             figures,
             cluster,
             catalogue,
+            tokens,
+            audit,
+            signing_in,
             pages,
         )
     ]
     for router in app.state.routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(ownership.check)])
     app.mount("/ui/static", StaticFiles(packages=[("service.web", "static")]))
+    app.state.dashboard = Dashboard(database, settings.dashboard_trials)
+    app.state.dashboard.mount(app)
     handle_errors(app)
     return complete(app)

@@ -15,9 +15,12 @@ from mudman.faults import FieldFault, SpecError, between_fields
 from mudman.registry import source_faults
 from mudman.specs import Model, Name, Range, StudySpec, parse, parse_as
 from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, location, parse_comparison
+from service.access.caller import Caller
 from service.problems import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
 from service.store.refusals import WrongRequest
+from service.store.scopes import Scope
+from service.store.tokens import LONGEST_DAYS
 
 JSON = ("application/json",)
 YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -74,6 +77,19 @@ class Widening(Model):
 Chosen = dict[str, Annotated[Any, WithJsonSchema({"type": "number"})]]
 
 
+class NewToken(Model):
+    """A token that is to be made."""
+
+    owner: Name
+    """In whose name it acts."""
+    scope: Annotated[Scope, Field(strict=False)]
+    """`read`: look at everything; `submit`: make studies and change the owner's; `admin`: everybody's, and tokens."""
+    days: int = Field(90, ge=1, le=LONGEST_DAYS)
+    """Until it expires."""
+    note: Annotated[str, Field(max_length=200)] = ""
+    """Where it is used."""
+
+
 class Enqueue(Model):
     """One trial, or several: values by hyper-parameter, named as in a trial's ``hyperparameters``."""
 
@@ -124,7 +140,7 @@ async def _body(request: Request) -> Body:
         raise UnsupportedBody(f"{given} not read here. Send Content-Type: {JSON[0]} or {YAML[0]}.")
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         raise UnsupportedBody(f"Content-Encoding {encoding!r} is not read here. Send the body uncompressed.")
-    return Body(await _read(request, request.app.state.settings.max_body_bytes), kind)
+    return Body(await read(request, request.app.state.settings.max_body_bytes), kind)
 
 
 async def _optional_body(request: Request) -> Body:
@@ -135,7 +151,8 @@ async def _optional_body(request: Request) -> Body:
     return await _body(request)
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read(request: Request, limit: int) -> bytes:
+    """The whole body. Raises ``BodyTooLarge``."""
     parts, length = [], 0
     async for part in request.stream():
         length += len(part)
@@ -172,8 +189,9 @@ def canonical(request: Model) -> str:
     return json.dumps(request.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
 
 
-def parse_submission(body: Body, data_root: Path) -> Submission:
-    """A study. Raises ``SpecError`` with every fault, those of models, corpora and folders that are not there included.
+def parse_submission(body: Body, data_root: Path, caller: Caller) -> Submission:
+    """A study, in the caller's name where it names no owner. Raises ``NotInYourName``, or ``SpecError`` with every
+    fault, those of models, corpora and folders that are not there included.
 
     Of a preset that is a comparison one variant is taken.
     """
@@ -184,10 +202,15 @@ def parse_submission(body: Body, data_root: Path) -> Submission:
             variant = presets.about(request.preset).variants[0]
         return presets.load(request.preset, request.overrides, variant=variant)
 
-    return Submission(*_submitted(body, PresetRequest, load, lambda data: _study(data, data_root)))
+    def check(document: Any) -> StudySpec:
+        return _study(_owned(document, caller), data_root)
+
+    spec, preset = _submitted(body, PresetRequest, load, check)
+    caller.check_may_post(spec.owner)
+    return Submission(spec, preset)
 
 
-def parse_comparison_submission(body: Body, data_root: Path) -> ComparisonSubmission:
+def parse_comparison_submission(body: Body, data_root: Path, caller: Caller) -> ComparisonSubmission:
     """As ``parse_submission``, of a comparison."""
 
     def load(request: ComparisonPresetRequest) -> Any:
@@ -199,9 +222,18 @@ def parse_comparison_submission(body: Body, data_root: Path) -> ComparisonSubmis
             )
         return document
 
-    return ComparisonSubmission(
-        *_submitted(body, ComparisonPresetRequest, load, lambda data: _comparison(data, data_root))
-    )
+    def check(document: Any) -> ComparisonSpec:
+        return _comparison(_owned(document, caller), data_root)
+
+    spec, preset = _submitted(body, ComparisonPresetRequest, load, check)
+    caller.check_may_post(spec.owner)
+    return ComparisonSubmission(spec, preset)
+
+
+def _owned(document: Any, caller: Caller) -> Any:
+    if caller.owner is None or not isinstance(document, dict):
+        return document
+    return {"owner": caller.owner, **document}
 
 
 def _submitted(

@@ -1,6 +1,5 @@
 """Client of the REST API: synchronous, small, with errors that a person can act on."""
 
-import ipaddress
 import itertools
 import json
 import time
@@ -12,7 +11,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from mudman.faults import MudmanError
-from service import server_sent
+from service import credentials, server_sent
+from service.loopback import is_loopback
 
 Document = dict[str, Any]
 """A JSON object of the API; its fields are described by the API's own OpenAPI document."""
@@ -42,14 +42,19 @@ class Refused(MudmanError):
 class Client:
     """``patience``: seconds for which requests that may be repeated are tried again while nothing answers."""
 
-    def __init__(self, url: str, *, timeout: float = 30.0, patience: float = 1.0):
+    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, patience: float = 1.0):
+        """``token``: default: as ``service.credentials`` finds it. It goes to ``url`` and nowhere else."""
         self.url = url.rstrip("/")
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Unreachable(f"{url!r} is no address. Remedy: give one such as http://127.0.0.1:8080")
         self.patience = patience
+        token = token or credentials.find()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         # A proxy of the environment cannot reach the loopback of this machine.
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not _is_loopback(parts.hostname))
+        self._http = httpx.Client(
+            base_url=self.url, timeout=timeout, trust_env=not is_loopback(parts.hostname), headers=headers
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -235,6 +240,22 @@ class Client:
         """Nodes, what runs on them, what waits and why, and each owner's standing."""
         return self._ask("GET", "/cluster", repeat=True)
 
+    def create_token(self, *, owner: str, scope: str = "submit", days: int = 90, note: str = "") -> Document:
+        """For admins. The answer's ``token`` is shown this once."""
+        wanted = {"owner": owner, "scope": scope, "days": days, "note": note}
+        return self._ask("POST", "/tokens", json=wanted)
+
+    def tokens(self, owner: str | None = None) -> list[Document]:
+        return self._ask("GET", "/tokens", params=_given(owner=owner), repeat=True)["items"]
+
+    def revoke_token(self, token_id: str) -> Document:
+        return self._ask("DELETE", f"/tokens/{_part(token_id)}", repeat=True)
+
+    def audit(self, **filters: Any) -> list[Document]:
+        """Who changed what, and who was refused, newest first; for admins."""
+        wanted = {name: value for name, value in filters.items() if value is not None}
+        return self._ask("GET", "/audit", params=wanted, repeat=True)["items"]
+
     def presets(self) -> list[Document]:
         answer = self._ask("GET", "/presets", repeat=True)
         return answer["items"] if isinstance(answer, dict) else answer
@@ -321,10 +342,3 @@ def _given(**parameters: str | None) -> dict[str, str]:
 def _part(value: str) -> str:
     """As one part of a path: an id with a slash in it asks for no other resource."""
     return quote(value, safe="") or "%20"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.problems import CROSS_SITE, INTERNAL, INVALID_REQUEST, KINDS, MEDIA_TYPE
+from service.problems import INTERNAL, INVALID_REQUEST, KINDS, MEDIA_TYPE
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -12,7 +12,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _declared(status: int) -> dict[str, Any]:
     named = {error.__name__: kind for error, kind in KINDS.items()}
-    named |= {"InvalidRequest": INVALID_REQUEST, "CrossSite": CROSS_SITE, "Internal": INTERNAL}
+    named |= {"InvalidRequest": INVALID_REQUEST, "Internal": INTERNAL}
     kinds = {name: kind for name, kind in named.items() if kind.status == status}
     examples = {
         name: {

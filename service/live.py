@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from service.event_views import Curves, EventView, Standing
 from service.listening import Listener
 from service.routes.studies import view_of
-from service.store import events, running, studies
+from service.store import events, running, studies, tokens
 from service.store.database import Database, DatabaseUnavailable
 
 PAGE = 200
@@ -32,6 +32,10 @@ RETRY_MS = 1000
 """After which a browser connects again."""
 
 
+class _TokenEnded(Exception):
+    pass
+
+
 @dataclass
 class _Place:
     """How far a stream is."""
@@ -42,17 +46,22 @@ class _Place:
     """Of each running attempt, phase and passes that were sent last."""
 
 
-async def stream(database: Database, listener: Listener, study_id: str, after: int) -> AsyncIterator[bytes]:
-    """Ends when the study is deleted, and when the process stops."""
+async def stream(
+    database: Database, listener: Listener, study_id: str, after: int, token_id: str | None = None
+) -> AsyncIterator[bytes]:
+    """Ends when the study is deleted, when the process stops, and when the token with which it was asked for is good no
+    more: that is looked at as often as the study is."""
     place, spoke = _Place(after), time.monotonic()
     yield format_sse_event(retry=RETRY_MS, comment="mudman")
     with listener.bell(study_id) as bell:
         while not listener.closed:
             bell.clear()
             try:
-                messages, at_once = await run_in_threadpool(_look, database, study_id, place)
+                messages, at_once = await run_in_threadpool(_look, database, study_id, place, token_id)
             except DatabaseUnavailable:
                 messages, at_once = [], False  # until it is back
+            except _TokenEnded:
+                return
             except events.UnknownStudy:
                 yield format_sse_event(event="deleted", data_str="{}")
                 return
@@ -70,9 +79,11 @@ async def stream(database: Database, listener: Listener, study_id: str, after: i
                     await asyncio.wait_for(bell.wait(), HEARTBEAT if at_rest else TURN)
 
 
-def _look(database: Database, study_id: str, place: _Place) -> tuple[list[bytes], bool]:
+def _look(database: Database, study_id: str, place: _Place, token_id: str | None) -> tuple[list[bytes], bool]:
     """Messages since the last look, and whether there are more."""
     with database.begin() as session:
+        if token_id is not None and not tokens.is_good(session, token_id):
+            raise _TokenEnded
         study = studies.get(session, study_id)
         found = events.after(session, study_id, place.sequence, PAGE)
         messages = [_event(one) for one in found]

@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from mudman.specs import StudySpec
-from service.bodies import ComparisonPresetRequest, Enqueue, Extension, PresetRequest, Retry, Widening
+from service.access import cookie, rules
+from service.bodies import ComparisonPresetRequest, Enqueue, Extension, NewToken, PresetRequest, Retry, Widening
 from service.cost import ComparisonDryRun, DryRun
 from service.declared_problems import problems
 from service.problems import Problem
@@ -21,11 +22,11 @@ def complete(app: FastAPI) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            asked = (StudySpec, PresetRequest, ComparisonPresetRequest, Extension, Retry, Enqueue, Widening)
+            asked = (StudySpec, PresetRequest, ComparisonPresetRequest, Extension, Retry, Enqueue, Widening, NewToken)
             answered = (Problem, DryRun, ComparisonDryRun)
             _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
             _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)
-            _declare_cross_site(document)
+            _declare_access(document)
             _restore_examples(app, document)
             schemas = document["components"]["schemas"]
             for extra in (definitions["$defs"], answers["$defs"]):
@@ -37,12 +38,36 @@ def complete(app: FastAPI) -> FastAPI:
     return app
 
 
-def _declare_cross_site(document: dict[str, Any]) -> None:
-    """Whatever changes something is refused to pages of other sites (``service.web.browser_rules``)."""
-    for methods in document["paths"].values():
+def _declare_access(document: dict[str, Any]) -> None:
+    """What ``service.access.gate`` and ``service.web.browser_rules`` answer before any route does."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            if method != "get":
-                operation["responses"]["403"] = problems(403)[403]
+            scope = rules.needed(method.upper(), path)
+            operation["security"] = [{name: [scope]} for name in _SCHEMES] if scope else []
+            for status in (401, 403, 429, 503) if scope else (403, 429):
+                operation["responses"].setdefault(str(status), problems(status)[status])
+            if scope:
+                operation["responses"]["401"]["headers"] = {"WWW-Authenticate": _CHALLENGE}
+            operation["responses"]["429"]["headers"] = {"Retry-After": _RETRY_AFTER}
+
+
+_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Of scope `read`, `submit` or `admin`, each with all that the ones before it have. Not needed "
+        "where the service runs without access, on loopback.",
+    },
+    "browser": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": cookie.NAME,
+        "description": "The same token, as `/ui/sign-in` leaves it with a browser.",
+    },
+}
+_CHALLENGE = {"description": "RFC 6750", "schema": {"type": "string"}, "example": 'Bearer realm="mudman"'}
+_RETRY_AFTER = {"description": "Seconds", "schema": {"type": "integer"}}
 
 
 def _restore_examples(app: FastAPI, document: dict[str, Any]) -> None:

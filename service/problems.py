@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -14,7 +15,17 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from mudman.faults import FieldFault, MudmanError, SpecError
-from service.access import REQUEST_ID
+from service.access.refusals import (
+    CrossSite,
+    InsufficientScope,
+    NotAuthenticated,
+    NotInYourName,
+    NotLocal,
+    NotYours,
+    TooManyRequests,
+    WrongHost,
+)
+from service.request_log import REQUEST_ID
 from service.store.comparisons import ComparisonFinished, ComparisonNameTaken, UnknownComparison
 from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
@@ -30,6 +41,8 @@ from service.store.refusals import (
 )
 from service.store.states import RefusedTransition
 from service.store.studies import NameTaken
+from service.store.tokens import UnknownToken
+from service.web.headers import HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -151,10 +164,18 @@ KINDS: dict[type[MudmanError], Kind] = {
     NoFigure: Kind(409, "no-figure", "There is nothing to draw yet"),
     BodyTooLarge: Kind(413, "body-too-large", "The request body is too long"),
     UnsupportedBody: Kind(415, "unsupported-body", "The request body is of a kind that is not read here"),
+    NotAuthenticated: Kind(401, "not-authenticated", "A token is needed"),
+    InsufficientScope: Kind(403, "insufficient-scope", "The token does not reach that far"),
+    NotYours: Kind(403, "not-yours", "It belongs to somebody else"),
+    NotInYourName: Kind(403, "not-in-your-name", "The spec names another owner than the token"),
+    CrossSite: Kind(403, "cross-site", "A page of another site may not change anything here"),
+    WrongHost: Kind(403, "wrong-host", "The service does not go by this name"),
+    NotLocal: Kind(403, "not-local", "Without tokens only this machine is answered"),
+    UnknownToken: Kind(404, "unknown-token", "There is no such token"),
+    TooManyRequests: Kind(429, "too-many-requests", "The caller asks too much at once"),
     DatabaseUnavailable: Kind(503, "database-unavailable", "The database is not available"),
 }
 INVALID_REQUEST = Kind(422, "invalid-request", "The request has wrong parameters")
-CROSS_SITE = Kind(403, "cross-site", "A page of another site may not change anything here")
 INTERNAL = Kind(500, "internal", "The server made a mistake")
 
 
@@ -166,6 +187,7 @@ def respond(
     headers: dict[str, str] | None = None,
     **members: Any,
 ) -> Response:
+    request.state.problem = kind.slug  # for the audit event
     errors = [FieldProblem(pointer=f.pointer(), path=f.path, detail=f.message, remedy=f.remedy) for f in faults or []]
     problem = Problem(
         type=f"urn:mudman:problem:{kind.slug}",
@@ -220,12 +242,25 @@ def _typed(request: Request, error: MudmanError) -> Response:
             return respond(request, kind, str(error), state=str(error.current))
         case ComparisonFinished():
             return respond(request, kind, str(error), state=str(error.state))
+        case NotAuthenticated():
+            return respond(request, kind, str(error), headers=_challenge("invalid_token" if error.given else None))
+        case InsufficientScope():
+            challenge = _challenge("insufficient_scope", scope=error.needed)
+            return respond(request, kind, str(error), headers=challenge, needed=error.needed)
+        case TooManyRequests():
+            return respond(request, kind, str(error), headers={"Retry-After": str(math.ceil(error.seconds))})
         case DatabaseUnavailable():
             return respond(request, kind, str(error), headers={"Retry-After": str(RETRY_AFTER)})
         case BodyTooLarge():
             # What is left of the body is not read: the connection cannot be used again.
             return respond(request, kind, str(error), headers={"Connection": "close"})
     return respond(request, kind, str(error))
+
+
+def _challenge(error: str | None, **more: str) -> dict[str, str]:
+    """https://www.rfc-editor.org/rfc/rfc6750#section-3"""
+    said = {"realm": "mudman"} | ({"error": error} if error else {}) | more
+    return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())}
 
 
 def _parameters(request: Request, error: RequestValidationError) -> Response:
@@ -300,5 +335,5 @@ def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     detail = "An unexpected error. The server's log says more; nothing was stored."
     # This answer is given outside of every middleware.
-    headers = {REQUEST_ID: request.state.request_id}
+    headers = HEADERS | {REQUEST_ID: request.state.request_id}
     return respond(request, INTERNAL, detail, headers=headers)

@@ -20,6 +20,18 @@ settings.load_profile("mudman")
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _names():
+    """The API without tokens answers to names of loopback alone, and starlette's test client calls it by another. The
+    token of whoever runs the tests is theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUDMAN_HOSTS", '["testserver"]')
+        patch.setenv("XDG_CONFIG_HOME", "/nonexistent")
+        for name in ("MUDMAN_TOKEN", "MUDMAN_TOKEN_FILE", "MUDMAN_ACCESS"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _token_cache(tmp_path_factory):
     """Tests, and the programs they start, keep tokens apart from the user's."""
     with pytest.MonkeyPatch.context() as patch:

@@ -16,6 +16,7 @@ COPY pyproject.toml README.md ./
 COPY mudman mudman
 COPY service service
 RUN pip install --no-deps --no-build-isolation .
+COPY deploy/images/migrate.sh /usr/local/bin/mudman-migrate
 
 ENV MUDMAN_DATA_ROOT=/data
 WORKDIR /home/mudman

@@ -8,7 +8,7 @@ from service.client import Refused
 from service.store.settings import SettingsError
 
 FAILED, BAD_INPUT = 1, 2
-_INPUT_STATUS = {400, 404, 409, 413, 415, 422}
+_INPUT_STATUS = {400, 401, 403, 404, 409, 413, 415, 422}
 
 
 def explain(error: MudmanError) -> int:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from mudman.faults import MudmanError
-from service.doctor import Finding, Site, broken
+from service.doctor import Finding, Site, access, broken
 from service.store import migrate
 from service.store.database import Database, DatabaseUnavailable
 from service.store.tables import OPTUNA_SCHEMA
@@ -31,6 +31,8 @@ def checks(site: Site) -> Iterator[Finding]:
             yield clock(session)
             yield migrations(session)
             yield optuna(session)
+            if migrate.is_current(session):
+                yield from access.checks(session, site.settings)
     except DatabaseUnavailable as error:
         says = "the address is in the settings; is the server up, and may this machine reach it?"
         yield Finding("database", False, str(error), says)

@@ -4,7 +4,8 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.client import Client, Unreachable
+from mudman.faults import MudmanError
+from service.client import Client
 from service.doctor import Finding, Site, broken
 from service.endpoint import FILE, Endpoint
 from service.store.settings import Settings
@@ -43,7 +44,7 @@ def api(url: str | None) -> Iterator[Finding]:
     try:
         with Client(url, timeout=10) as client:
             checks = client.ready()
-    except Unreachable as error:
+    except MudmanError as error:
         yield broken("API", error)
         return
     yield Finding("API", True, url)

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import Field
 
+from service.access.caller import Caller
 from service.store.database import Database
 from service.store.settings import Settings
 
@@ -17,8 +18,13 @@ def _settings(request: Request) -> Settings:
     return request.app.state.settings
 
 
+def _caller(request: Request) -> Caller:
+    return request.state.caller
+
+
 Store = Annotated[Database, Depends(_database)]
 Configuration = Annotated[Settings, Depends(_settings)]
+Who = Annotated[Caller, Depends(_caller)]
 
 _NO_NUL = r"^[^\x00]*$"
 """What Postgres takes as text."""

@@ -15,7 +15,7 @@ from service.cost import comparison_dry_run
 from service.declared_problems import problems
 from service.export import ComparisonExport, comparison_export, study_export
 from service.problems import UnknownVariant
-from service.routes import Configuration, Key, Store, Text
+from service.routes import Configuration, Key, Store, Text, Who
 from service.routes.statistics import Seed, attachment
 from service.routes.studies import read_labels
 from service.store import comparisons, exports, pages, standing
@@ -49,13 +49,14 @@ class Filters(BaseModel):
     status_code=201,
     response_model=ComparisonView,
     summary="Create a comparison",
-    responses=examples.CREATED | problems(409, 413, 415, 422, 503),
+    responses=examples.CREATED | problems(403, 409, 413, 415, 422, 503),
     openapi_extra={"requestBody": examples.SUBMISSION},
 )
 def create(
     body: RequestBody,
     store: Store,
     settings: Configuration,
+    who: Who,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate and estimate the cost; store nothing.")] = False,
     idempotency_key: Key = None,
@@ -68,7 +69,7 @@ def create(
     are queued again by that, and run once the trials have ended that their group runs at that moment. Another one
     under the name is refused (409).
     """
-    submission = parse_comparison_submission(body, settings.data_root)
+    submission = parse_comparison_submission(body, settings.data_root, who)
     if dry_run:
         dry = comparison_dry_run(submission.spec)
         return Response(dry.model_dump_json(), media_type="application/json")

@@ -77,6 +77,6 @@ def list_events(
         if _LISTED & wanted:
             return event_page(events.after(session, study_id, place.after, place.limit + 1), place.limit)
     after = place.after if last_event_id is None else last_event_id
-    messages = live.stream(store, request.app.state.listener, study_id, after)
+    messages = live.stream(store, request.app.state.listener, study_id, after, request.state.caller.token_id)
     # Proxies are not to keep messages until there are more of them.
     return EventSourceResponse(messages, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

@@ -11,7 +11,7 @@ from service import examples
 from service.bodies import RequestBody, parse_submission
 from service.cost import DryRun, cost_of
 from service.declared_problems import problems
-from service.routes import Configuration, Key, Store, Text
+from service.routes import Configuration, Key, Store, Text, Who
 from service.store import pages, standing, studies
 from service.store.states import State
 from service.store.tables import Group, Study
@@ -70,7 +70,7 @@ class Filters(BaseModel):
             "headers": {"Location": {"description": "Address of the study", "schema": {"type": "string"}}},
             "content": {"application/json": {"example": examples.STUDY}},
         },
-        **problems(409, 413, 415, 422, 503),
+        **problems(403, 409, 413, 415, 422, 503),
     },
     openapi_extra={"requestBody": examples.SUBMISSION},
 )
@@ -78,6 +78,7 @@ def create(
     body: RequestBody,
     store: Store,
     settings: Configuration,
+    who: Who,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate and estimate the cost; store nothing.")] = False,
     idempotency_key: Key = None,
@@ -88,7 +89,7 @@ def create(
     again by that, and keeps the trials that count. Another spec under a name that the owner has used is refused (409),
     with the difference.
     """
-    submission = parse_submission(body, settings.data_root)
+    submission = parse_submission(body, settings.data_root, who)
     spec = submission.spec
     if dry_run:
         dry = DryRun(valid=True, spec=spec.model_dump(mode="json"), unused=spec.unused(), cost=cost_of(spec))

@@ -1,8 +1,8 @@
-"""What is dropped when it is old: logs of trials, events, idempotency keys.
+"""What is dropped when it is old: logs of trials, events, audit events, idempotency keys.
 
 Kept for ever: studies and comparisons with their specs, states and preparations; every attempt with its
 hyper-parameters, outcome, value, curves, traces, measurements and reason; the counts; Optuna's rows. Only deleting a
-study removes those.
+study removes those. Tokens stay too: one that was revoked must stay known as revoked.
 
 An event stream that is resumed at an event which is gone goes on with the oldest that is left. An idempotency key that
 is gone no longer recognises its request; the owner and the name of the study still do.
@@ -36,6 +36,11 @@ _KEYS = text(
     where (owner, key) in (select owner, key from mudman.idempotency_key where created_at {_OLD})
     """
 )
+_AUDIT = text(
+    f"""
+    delete from mudman.audit_event where id in (select id from mudman.audit_event where at {_OLD})
+    """
+)
 
 
 def drop_old(database: Database, settings: Settings) -> dict[str, int]:
@@ -47,6 +52,7 @@ def drop_old(database: Database, settings: Settings) -> dict[str, int]:
         "logs": (_LOGS, settings.log_days),
         "events": (_EVENTS, settings.event_days),
         "idempotency_keys": (_KEYS, settings.idempotency_days),
+        "audit_events": (_AUDIT, settings.audit_days),
     }
     return {kind: _drop(database, *how) for kind, how in kinds.items()}
 

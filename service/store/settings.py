@@ -97,6 +97,23 @@ class Settings(BaseSettings):
     """Address that the API listens on."""
     port: int = Field(8080, ge=0, le=65535)
     """Port that the API listens on; 0: any free one."""
+    access: Literal["off", "tokens"] = "off"
+    """Whether each request needs a token. ``off`` only where the API listens on loopback."""
+    hosts: list[str] = []
+    """Names by which requests may call the API, beside those of loopback; empty, with tokens: any."""
+    requests_per_minute: int = Field(1200, ge=0)
+    """That one token, or one address without, may send to one API process; a sixth of it at once. 0: any number. This
+    and the next three hold with tokens only."""
+    failures_per_minute: int = Field(60, ge=0)
+    """Requests without a good token from one address that are told so; more are not looked at. 0: any number."""
+    max_requests: int = Field(32, ge=1)
+    """Requests of one token or address that are answered at once by one API process."""
+    max_streams: int = Field(32, ge=1)
+    """Event streams of one token or address that are open at once at one API process."""
+    token: SecretStr | None = None
+    """What the command line and the client show to the API. A file is safer."""
+    token_file: _Folder | None = None
+    """File that holds it, readable by its owner only; default: ``mudman/token`` in the user's configuration folder."""
     lease_renewal: FiniteFloat = Field(5.0, gt=0)
     """Seconds between two renewals of a lease."""
     lease_expiry: FiniteFloat = Field(20.0, gt=0)
@@ -114,12 +131,16 @@ class Settings(BaseSettings):
     """Shares of the cluster that owners have beside each other, by name; 1 for those that are not named."""
     owner_quotas: dict[str, Quota] = {}
     """``{cpus, gpus, trials}`` that an owner's trials may hold at once, by name; ``*``: of each one not named."""
+    dashboard_trials: int = Field(20_000, ge=0)
+    """Trials of the largest study that Optuna's dashboard shows: it reads all of them into the API's memory."""
     max_body_bytes: int = Field(1_000_000, ge=1)
     """Longest request body that the API reads."""
     log_days: int = Field(90, ge=0, le=_LONGEST)
     """Days that logs of trials are kept; 0: for ever. Numbers and curves are kept for ever."""
     event_days: int = Field(365, ge=0, le=_LONGEST)
     """Days that events are kept; 0: for ever."""
+    audit_days: int = Field(365, ge=0, le=_LONGEST)
+    """Days that audit events are kept; 0: for ever."""
     idempotency_days: int = Field(30, ge=0, le=_LONGEST)
     """Days that idempotency keys are remembered; 0: for ever."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = "INFO"
@@ -254,6 +275,7 @@ def _explained(error: ValidationError, layers: _Layers) -> str:
         name = path.partition(".")[0]
         message = detail["msg"].removeprefix("Value error, ")
         where = f"setting {path} (from {layers.origin(name)}): " if name else "settings: "
-        given = f"; given: {str(detail['input'])[:80]!r}" if name and "url" not in name else ""
+        secret = "url" in name or "token" in name
+        given = f"; given: {str(detail['input'])[:80]!r}" if name and not secret else ""
         lines.append(f"{where}{message[:1].lower()}{message[1:]}{given}")
     return "\n".join(lines)

@@ -7,20 +7,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
+from service.access.refusals import CrossSite
+from service.web.headers import HEADERS
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _OURS = ("same-origin", "none")
 """``Sec-Fetch-Site`` of our own pages, and of what a person typed."""
-HEADERS = {
-    # No script, style or picture but those of this server, none of them in a page's own text; nobody frames it.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class BrowserRules:
@@ -43,7 +35,7 @@ class BrowserRules:
 
         if scope["method"] not in _SAFE and _foreign(Headers(scope=scope)):
             detail = "A page of another site asked for this change. Remedy: ask for it from a page of this address."
-            refusal = problems.respond(Request(scope), problems.CROSS_SITE, detail)
+            refusal = problems.document(Request(scope), CrossSite(detail))
             await refusal(scope, receive, answer)
             return
         await self._app(scope, receive, answer)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from ruamel.yaml import YAML
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from mudman import presets
 from mudman.faults import MudmanError
@@ -75,6 +75,11 @@ def index(
         state=state,
         text=text or "",
     )
+
+
+@router.get("/favicon.ico")
+def favicon():
+    return RedirectResponse("/ui/static/icon.svg", 308)
 
 
 @router.get("/ui/studies/{study_id}")

@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from service.access.caller import current
 from service.web import charts
 
 _ENVIRONMENT = Environment(
@@ -20,7 +21,7 @@ _ENVIRONMENT = Environment(
 def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     # What a page shows is of this moment.
     headers = {"Cache-Control": "no-cache"}
-    return HTMLResponse(_ENVIRONMENT.get_template(template).render(**values), status, headers)
+    return HTMLResponse(_ENVIRONMENT.get_template(template).render(caller=current.get(), **values), status, headers)
 
 
 def number(value: float | None, digits: int = 4) -> str:

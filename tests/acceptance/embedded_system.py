@@ -40,7 +40,9 @@ def simulated(name: str, seconds: float = 0.2, trials: int = 4, outcome: str = "
 class System:
     """Commands over one state folder; ``close`` fails if a process is left, after ending it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **more: str) -> None:
+        """``more``: variables of its commands."""
+        self.more = more
         self.state_dir = Path(tempfile.mkdtemp(prefix="mudman-test-", dir="/tmp"))
         self.state_dir.chmod(0o711)  # root's Postgres runs as ``nobody``
         self._started: list[subprocess.Popen] = []
@@ -126,6 +128,9 @@ class System:
             "MUDMAN_STATE_DIR": str(self.state_dir),
             "MUDMAN_LEASE_RENEWAL": "1",
             "MUDMAN_LEASE_EXPIRY": "5",
+            # The user's own token is none of it.
+            "XDG_CONFIG_HOME": str(self.state_dir / "configuration"),
+            **self.more,
         }
 
 

@@ -92,7 +92,7 @@ def timed(work: Callable[[], object], times: int = 40) -> tuple[float, float]:
 
 
 def reads(database: Database, large_study: str, ordinals: int, listed: str) -> None:
-    with TestClient(create_app(Settings(database_url=database.url))) as api:
+    with TestClient(create_app(Settings(database_url=database.url, hosts=["testserver"]))) as api:
 
         def get(path: str) -> Callable[[], object]:
             def request():

@@ -324,7 +324,7 @@ def test_a_reader_that_does_not_read_takes_no_memory(api, process, database):
         )
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as reader:
         before = psutil.Process(running.pid).memory_info().rss
-        asked = f"GET /studies/{study}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+        asked = f"GET /studies/{study}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
         reader.sendall(asked.encode())
         time.sleep(2)
         grown = psutil.Process(running.pid).memory_info().rss - before

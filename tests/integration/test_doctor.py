@@ -15,8 +15,9 @@ from mudman.specs import parse
 from service import doctor
 from service.doctor import Finding, database, machine, software, sweeps, system
 from service.endpoint import Endpoint
-from service.store import events, leases, nodes, studies
+from service.store import events, leases, nodes, studies, tokens
 from service.store.database import Database
+from service.store.scopes import Scope
 from service.store.settings import Settings
 from service.store.states import Action
 
@@ -248,3 +249,25 @@ def test_an_api_elsewhere_is_asked_itself(state_dir):
     [finding] = system.api("http://127.0.0.1:1")
     assert finding.ok is False
     assert "nothing listens" in finding.found
+
+
+def test_tokens_that_are_missing_or_end_soon(state_dir, site, monkeypatch):
+    found = examine(state_dir, site, monkeypatch)
+    assert found["access"].found == "no tokens, on 127.0.0.1 alone"
+    monkeypatch.setenv("MUDMAN_HOST", "0.0.0.0")
+    assert "MUDMAN_ACCESS=tokens" in examine(state_dir, site, monkeypatch)["access"].remedy
+    monkeypatch.setenv("MUDMAN_ACCESS", "tokens")
+    assert broken(examine(state_dir, site, monkeypatch)) == {"tokens": "none of scope admin is good"}
+    with site.begin() as session:
+        for owner, scope, days in (("root", Scope.ADMIN, 90), ("ann", Scope.SUBMIT, 30), ("ci", Scope.READ, 1)):
+            tokens.create(session, owner=owner, scope=scope, days=days, value=tokens.new_text())
+    assert examine(state_dir, site, monkeypatch)["tokens"].found == "3 are good"
+    with site.begin() as session:
+        session.execute(
+            text(
+                "update mudman.token set created_at = created_at - interval '20 days', "
+                "expires_at = expires_at - interval '20 days' where owner <> 'ci'"
+            )
+        )
+        [ann] = [one.id for one in tokens.every(session) if one.owner == "ann"]
+    assert examine(state_dir, site, monkeypatch)["tokens"].found == f"3 are good; end soon: {ann} of ann"

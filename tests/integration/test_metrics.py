@@ -181,10 +181,10 @@ def test_without_a_database_it_says_so_and_goes_on():
 
 
 def test_a_request_is_one_line_with_the_id_that_the_client_gave(api, caplog):
-    with caplog.at_level(logging.INFO, "service.access"):
+    with caplog.at_level(logging.INFO, "service.request_log"):
         answer = api.get("/studies/st_none", headers={"X-Request-ID": "from-the-proxy/7"})
     assert answer.headers["X-Request-ID"] == "from-the-proxy/7"
-    [line] = [record for record in caplog.records if record.name == "service.access"]
+    [line] = [record for record in caplog.records if record.name == "service.request_log"]
     assert (line.method, line.path, line.status) == ("GET", "/studies/st_none", 404)
     assert 0 < line.duration_ms < 10_000
 

@@ -5,7 +5,8 @@ from sqlalchemy import func, select, text, update
 from test_store_studies import add_trial, create
 
 from mudman.results import Outcome, TrialResult
-from service.store import attempts, events, idempotency, retention
+from service.store import attempts, audit, events, idempotency, retention
+from service.store.access_tables import AuditEvent
 from service.store.attempts import LOG_HEAD, LOG_TAIL
 from service.store.settings import Settings
 from service.store.tables import Event, IdempotencyKey, Trial
@@ -24,6 +25,8 @@ def aged(new_database):
         session.execute(update(Event).where(Event.sequence == 1).values(at=ago))
         for key in ("old", "new"):
             idempotency.remember(session, "me", key, "hash", study_id=study_id)
+            audit.record(session, address="here", method="POST", path=f"/{key}", status=200)
+        session.execute(update(AuditEvent).where(AuditEvent.path == "/old").values(at=ago))
         session.execute(update(IdempotencyKey).where(IdempotencyKey.key == "old").values(created_at=ago))
     for ordinal in (0, 1):
         add_trial(database, study_id, ordinal, "valid", 1.0, log="words", result=RESULT)
@@ -38,16 +41,18 @@ def left(database) -> tuple:
         logs = session.execute(select(Trial.ordinal, Trial.log).order_by(Trial.ordinal)).tuples().all()
         sequences = session.scalars(select(Event.sequence).order_by(Event.sequence)).all()
         keys = session.scalars(select(IdempotencyKey.key).order_by(IdempotencyKey.key)).all()
-    return dict(logs), sequences, keys
+        audited = session.scalars(select(AuditEvent.path).order_by(AuditEvent.id)).all()
+    return dict(logs), sequences, keys, audited
 
 
 def test_what_is_old_goes(aged):
-    assert retention.drop_old(aged, Settings(log_days=99, event_days=99, idempotency_days=99)) == {
+    assert retention.drop_old(aged, Settings(log_days=99, event_days=99, audit_days=99, idempotency_days=99)) == {
         "logs": 1,
         "events": 1,
         "idempotency_keys": 1,
+        "audit_events": 1,
     }
-    assert left(aged) == ({0: None, 1: "words", 2: None}, [2], ["new"])
+    assert left(aged) == ({0: None, 1: "words", 2: None}, [2], ["new"], ["/new"])
     with aged.begin() as session:
         row = session.get_one(Trial, (session.scalar(select(Trial.study_id).limit(1)), 0, 1))
         assert (row.result, row.value, row.reason) == (RESULT, 1.0, "valid")
@@ -57,7 +62,8 @@ def test_what_is_old_goes(aged):
 @pytest.mark.parametrize("days", [101, 0])
 def test_what_is_younger_stays_and_with_zero_everything(aged, days):
     before = left(aged)
-    dropped = retention.drop_old(aged, Settings(log_days=days, event_days=days, idempotency_days=days))
+    wanted = dict.fromkeys(("log_days", "event_days", "audit_days", "idempotency_days"), days)
+    dropped = retention.drop_old(aged, Settings(**wanted))
     assert set(dropped.values()) == {0}
     assert left(aged) == before
 

@@ -205,8 +205,8 @@ def _lives(pid: int) -> bool:
 def _answers(url: str) -> bool:
     try:
         with Client(url, patience=0) as client:
-            client.presets()
-    except (Unreachable, Refused):
+            client.ready()
+    except Unreachable:
         return False
     return True
 

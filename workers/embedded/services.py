@@ -1,6 +1,7 @@
 """What the embedded system runs beside Postgres: commands, environments, and how long each may take to stop."""
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from service.store.settings import Settings
 from workers import lifeline
@@ -18,7 +20,8 @@ from workers.embedded.processes import die_with_parent
 OBJECT_STORE_BYTES = 200_000_000
 """Trials exchange dictionaries; Ray's own default, 30 % of the memory, is for data sets."""
 _LARGEST_LOG = 10_000_000
-_DATABASE_VARIABLES = ("MUDMAN_DATABASE_URL", "MUDMAN_DATABASE_URL_FILE")
+_SECRETS = {"database_url", "database_url_file", "token", "token_file"}
+"""Settings of whoever starts the system that its processes do not get, and no trial sees."""
 
 
 @dataclass
@@ -153,7 +156,8 @@ class Plan:
 
     def _environment(self) -> dict[str, str]:
         """For Ray: no way to the database, a token that keeps other users of this machine out, loopback only."""
-        inherited = {name: value for name, value in os.environ.items() if name.upper() not in _DATABASE_VARIABLES}
+        withheld = {f"MUDMAN_{name.upper()}" for name in _SECRETS}
+        inherited = {name: value for name, value in os.environ.items() if name.upper() not in withheld}
         return inherited | {
             "MUDMAN_DATA_ROOT": str(self.settings.data_root),
             "MUDMAN_LOG_LEVEL": self.settings.log_level,
@@ -171,13 +175,18 @@ class Plan:
     def _ours(self) -> dict[str, str]:
         """For API, dispatcher and migration: every setting as the supervisor resolved it."""
         values = {
-            **self.settings.model_dump(exclude={"database_url", "database_url_file"}),
+            **self.settings.model_dump(mode="json", exclude=_SECRETS),
             "port": self.port,
             "ray_address": self.ray_address,
             "database_url_file": self.database_url_file,
             "resource_grace": 0.0,  # the one node does not grow
         }
-        return self._environment() | {f"MUDMAN_{name.upper()}": str(value) for name, value in values.items()}
+        return self._environment() | {f"MUDMAN_{name.upper()}": _as_variable(value) for name, value in values.items()}
+
+
+def _as_variable(value: Any) -> str:
+    """As settings read it: lists and mappings as JSON."""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ import httpx
 
 from mudman.faults import MudmanError
 from service import endpoint
+from service.access.exposure import check_listening
 from service.store.settings import Settings
 from workers.embedded import instance, services
 from workers.embedded.postgres import Postgres
@@ -60,6 +61,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start, keep alive until a signal, stop. Raises ``MudmanError`` where the system cannot run."""
+        check_listening(self.settings)
         with instance.only_one(self.settings.state_dir), self._signals_noted(), _lifeline() as descriptor:
             adopt_orphans()
             try:
@@ -114,6 +116,8 @@ class Supervisor:
             started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         ).write(settings.state_dir)
         self.say(f"ready at {url}{self._clock()}; logs in {plan.logs}")
+        if settings.access == "tokens":
+            self.say("tokens are asked for: `mudman token create --owner NAME --scope admin --save` makes one")
 
     def _keep(self, child: services.Child) -> None:
         child.start()

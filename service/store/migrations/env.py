@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from service.store import cluster_tables  # noqa: F401 - so that the metadata has them
+from service.store import access_tables, cluster_tables  # noqa: F401 - so that the metadata has them
 from service.store.migrate import VERSION_TABLE
 from service.store.tables import SCHEMA, Table
 

@@ -10,6 +10,7 @@ async function freshen() {
   busy = true; due = false; skipped = false;
   try {
     const answer = await fetch(location.href);
+    if (answer.status === 401) { location.reload(); return; } // leads to the form, and back
     if (answer.ok) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const part of document.querySelectorAll("[data-live]")) {
@@ -27,12 +28,16 @@ document.addEventListener("focusout", () => { if (skipped) freshen(); });
 
 // A study's stream says when something happened. A browser has few connections to one address: none for hidden pages.
 const { stream, every } = document.body.dataset;
-let source = null;
+let source = null, again = null;
 function listen() {
   const said = document.getElementById("connection");
+  clearTimeout(again);
   source = new EventSource(stream);
   source.onopen = () => { said.textContent = "live"; };
-  source.onerror = () => { said.textContent = "connection lost: trying again"; };
+  source.onerror = () => {
+    said.textContent = "connection lost: trying again";
+    if (source.readyState === EventSource.CLOSED) { again = setTimeout(listen, 5000); freshen(); } // refused: browsers give up
+  };
   source.onmessage = freshen;
   for (const name of ["standing", "curves"]) source.addEventListener(name, freshen);
   source.addEventListener("deleted", () => { source.close(); location.assign("/"); });
@@ -40,7 +45,7 @@ function listen() {
 if (stream) listen();
 if (every) setInterval(freshen, 1000 * Number(every));
 document.addEventListener("visibilitychange", () => {
-  if (stream) { if (document.hidden) source.close(); else listen(); }
+  if (stream) { if (document.hidden) { clearTimeout(again); source.close(); } else listen(); }
   if (!document.hidden && due) freshen();
 });
 

@@ -1,5 +1,8 @@
 """What the composed files promise without an engine: no secret where none belongs, and workers alike in all of them."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +58,57 @@ def test_settings_reach_who_reads_them_by_name_alone():
     """A value here would be an empty one where none is set, and weights and quotas are JSON."""
     composed = services("docker-compose.yml")
     read = {
-        "api": {"MAX_BODY_BYTES"},
+        "api": {
+            *("HOSTS", "MAX_BODY_BYTES", "REQUESTS_PER_MINUTE", "FAILURES_PER_MINUTE", "MAX_REQUESTS", "MAX_STREAMS"),
+            "DASHBOARD_TRIALS",
+        },
         "dispatcher": {
             *("OWNER_WEIGHTS", "OWNER_QUOTAS", "RESOURCE_GRACE", "PREPARATION_SECONDS"),
-            *("LOG_DAYS", "EVENT_DAYS", "IDEMPOTENCY_DAYS"),
+            *("LOG_DAYS", "EVENT_DAYS", "AUDIT_DAYS", "IDEMPOTENCY_DAYS"),
         },
     }
     table = (ROOT / "deploy/README.md").read_text()
     for service, names in read.items():
         environment = composed[service]["environment"]
-        assert {name for name, value in environment.items() if value is None} == {f"MUDMAN_{name}" for name in names}
+        by_name = {name for name, value in environment.items() if value is None} - {"FORWARDED_ALLOW_IPS"}
+        assert by_name == {f"MUDMAN_{name}" for name in names}
         for name in names:
             assert name.lower() in Settings.model_fields
             assert f"`MUDMAN_{name}`" in table
+
+
+def test_who_is_given_which_secret():
+    given = {name: set(service.get("secrets", ())) for name, service in services("docker-compose.yml").items()}
+    assert given == {
+        "postgres": {"postgres_password"},
+        "migrate": {"database_url", "admin_token", "metrics_token"},
+        "api": {"database_url"},
+        "ray-head": {"ray_token"},
+        "dispatcher": {"database_url", "ray_token"},
+        "worker": {"ray_token"},
+    }
+    assert services("deploy/compose.monitoring.yaml")["prometheus"]["secrets"] == ["metrics_token"]
+
+
+def test_the_api_asks_for_tokens():
+    assert services("docker-compose.yml")["api"]["environment"]["MUDMAN_ACCESS"] == "tokens"
+
+
+def test_secrets_are_made_once_and_what_is_missing_later(tmp_path):
+    """Of an installation that is older than its tokens, too."""
+
+    def made() -> dict[str, str]:
+        environment = {"PATH": os.environ["PATH"], "MUDMAN_SECRETS": str(tmp_path / "secrets")}
+        subprocess.run(["deploy/create-secrets"], cwd=ROOT, env=environment, check=True, capture_output=True)
+        return {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+
+    first = made()
+    assert first.keys() == {"postgres_password", "database_url", "ray_token", "admin_token", "metrics_token"}
+    assert first["postgres_password"] in first["database_url"]
+    assert all(re.fullmatch("mudman_[0-9a-f]{64}", first[name]) for name in ("admin_token", "metrics_token"))
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert made() == first
+    (tmp_path / "secrets" / "metrics_token").unlink()
+    again = made()
+    assert again["metrics_token"] != first["metrics_token"]
+    assert again | {"metrics_token": first["metrics_token"]} == first

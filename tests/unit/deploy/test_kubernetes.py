@@ -96,7 +96,7 @@ def secrets(pod: Manifest) -> set[str]:
 def test_each_pod_has_the_secrets_that_it_needs_and_no_other():
     assert {name: secrets(template["spec"]) for name, template in TEMPLATES.items()} == {
         "StatefulSet postgres": {"postgres_password"},
-        "Job migrate": {"database_url"},
+        "Job migrate": {"database_url", "access"},
         "Deployment api": {"database_url"},
         "Deployment dispatcher": {"database_url", "ray"},
         "Ray head": {"ray"},
@@ -109,6 +109,11 @@ def test_those_who_read_settings_take_them_from_one_map_that_may_be_missing():
     for name in ("Deployment api", "Deployment dispatcher"):
         [container] = TEMPLATES[name]["spec"]["containers"]
         assert container["envFrom"] == [{"configMapRef": {"name": "settings", "optional": True}}]
+
+
+def test_the_api_asks_for_tokens():
+    [container] = TEMPLATES["Deployment api"]["spec"]["containers"]
+    assert {"name": "MUDMAN_ACCESS", "value": "tokens"} in container["env"]
 
 
 def test_only_those_with_the_password_have_a_way_to_the_database():

@@ -143,3 +143,23 @@ def test_all_names_of_a_spec_are_checked_at_once(root):
 
 def test_a_simulated_study_needs_no_sources():
     assert source_faults(parse(presets.load("quickstart", {"model.id": "simulated", "forget.corpus": "any"}))) == []
+
+
+@pytest.mark.parametrize("within", ["x.jsonl", "deep/er/x.jsonl", "deep"])
+def test_no_link_in_a_folder_leads_outside_the_data_root(within, root, tmp_path):
+    (tmp_path / "outside" / "x.jsonl").write_text("{}")
+    texts = root / "texts"
+    link = texts / within
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "outside" / ("x.jsonl" if link.suffix else ""))
+    with pytest.raises(SpecError, match="holds a link that leads outside the data root") as caught:
+        corpus_place(CorpusSpec(corpus="./texts"), "forget", root)
+    assert within in str(caught.value)
+
+
+def test_links_within_the_data_root_are_followed(root):
+    """As the hub's cache has them: a snapshot's files are links to blobs beside it."""
+    (root / "blobs").mkdir()
+    (root / "blobs" / "abc").write_text("{}")
+    (root / "models" / "mine" / "config.json").symlink_to("../../blobs/abc")
+    assert place_of("./models/mine", root).path == root / "models" / "mine"

@@ -24,7 +24,7 @@ Observe = Callable[[str, str, int, float, BaseException | None], None]
 """Method, route's template, status, seconds until the answer's end, and what was raised."""
 
 
-class Access:
+class RequestLog:
     """ASGI middleware. ``request.state.request_id`` is the request's id."""
 
     def __init__(self, app: ASGIApp, observe: Observe):

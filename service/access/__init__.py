@@ -1,0 +1,1 @@
+"""Who may ask for what: tokens, scopes, owners, limits. Why each is there: docs/access.md."""
