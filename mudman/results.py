@@ -200,5 +200,7 @@ class Preparation(_Data):
     initial_retain_loss: float
     baseline: TrialResult
     """The same attack on the model without unlearning."""
+    baselines: tuple[TrialResult, ...] = ()
+    """Of a study that repeats trials: likewise under each pair of its seeds."""
     seconds: float
     versions: dict[str, str]

@@ -164,6 +164,10 @@ class Client:
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         return self._ask("POST", f"/studies/{_part(study_id)}/widen", repeat=True, headers=headers, json=wanted)
 
+    def confirm(self, study_id: str, **wanted: int) -> Document:
+        """A study that runs the ``best`` configurations again on so many fresh ``seeds``. Safe to repeat."""
+        return self._ask("POST", f"/studies/{_part(study_id)}/confirm", repeat=True, json=wanted)
+
     def statistics(self, study_id: str, *, seed: int | None = None) -> Document:
         """Means, convergence, saturated ranges and compute; ``seed``: of the bootstrap."""
         wanted = _given(seed=None if seed is None else str(seed))

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from mudman.specs import StudySpec
+from mudman.specs.repeats import CheckpointsSpec, ConfirmationSpec
 from service.bodies import ComparisonPresetRequest, Enqueue, Extension, PresetRequest, Retry, Widening
 from service.cost import ComparisonDryRun, DryRun
 from service.declared_problems import problems
@@ -22,6 +23,7 @@ def complete(app: FastAPI) -> FastAPI:
         if app.openapi_schema is None:
             document = generate()
             asked = (StudySpec, PresetRequest, ComparisonPresetRequest, Extension, Retry, Enqueue, Widening)
+            asked += (ConfirmationSpec, CheckpointsSpec)
             answered = (Problem, DryRun, ComparisonDryRun)
             _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
             _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)

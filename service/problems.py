@@ -23,6 +23,7 @@ from service.store.pages import InvalidCursor
 from service.store.refusals import (
     NoRoom,
     NotFinished,
+    NothingToRepeat,
     NothingToRetry,
     NothingToWiden,
     PartOfComparison,
@@ -140,6 +141,7 @@ KINDS: dict[type[MudmanError], Kind] = {
     NotAcceptable: Kind(406, "not-acceptable", "The answer is of no kind that the client takes"),
     NameTaken: Kind(409, "name-taken", "The name is taken by another spec"),
     RefusedTransition: Kind(409, "refused-transition", "The study's state does not allow this"),
+    NothingToRepeat: Kind(409, "nothing-to-repeat", "No trial can be run again"),
     NothingToRetry: Kind(409, "nothing-to-retry", "There is nothing to retry"),
     NothingToWiden: Kind(409, "nothing-to-widen", "No range is known to be too narrow"),
     NoRoom: Kind(409, "no-room", "The budget has no room for more trials"),

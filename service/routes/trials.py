@@ -11,6 +11,7 @@ from service import examples
 from service.declared_problems import problems
 from service.problems import NoValidTrial, UnknownTrial
 from service.routes import Store
+from service.routes.repeats import confirmation_of
 from service.store import pages, standing, studies
 from service.store.states import State
 from service.store.tables import Study
@@ -45,7 +46,7 @@ def best(study_id: str, store: Store):
         trial = standing.best(session, study)
         if trial is None:
             raise NoValidTrial(_why_none(session, study))
-        return best_view(study, trial)
+        return best_view(study, trial, confirmation_of(session, study))
 
 
 @router.get(

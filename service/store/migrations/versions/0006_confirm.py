@@ -1,0 +1,35 @@
+"""Studies that run trials of another one again"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+SCHEMA = "mudman"
+
+
+def upgrade() -> None:
+    op.add_column("study", sa.Column("repeats_id", sa.String(), nullable=True), schema=SCHEMA)
+    op.create_foreign_key(
+        "fk_study_repeats_id",
+        "study",
+        "study",
+        ["repeats_id"],
+        ["id"],
+        source_schema=SCHEMA,
+        referent_schema=SCHEMA,
+        ondelete="SET NULL",
+    )
+    op.create_index(
+        "ix_study_repeats", "study", ["repeats_id"], schema=SCHEMA, postgresql_where="repeats_id is not null"
+    )
+
+
+def downgrade() -> None:
+    """They stay, as studies of their own."""
+    op.drop_index("ix_study_repeats", "study", schema=SCHEMA)
+    op.drop_constraint("fk_study_repeats_id", "study", schema=SCHEMA)
+    op.drop_column("study", "repeats_id", schema=SCHEMA)
