@@ -2,10 +2,12 @@
 
 import platform
 import time
+import uuid
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from mudman import simulation
+from mudman import artifacts, simulation
+from mudman.artifacts import ArtifactsUnavailable
 from mudman.faults import SpecError
 from mudman.results import Outcome, Preparation, TrialResult
 from mudman.specs import NoUnlearning, StudySpec, resolve
@@ -33,6 +35,8 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
     from mudman.modules import matching_weights
 
     started = time.monotonic()
+    if spec.repeats and spec.repeats.keep:
+        _check_artifacts()
     bench = bench_for(spec)
     matched = {} if isinstance(spec.method, NoUnlearning) else matching_weights(bench.model, spec.method.target_modules)
     if bench.untouched.forget_loss is None or bench.untouched.retain_loss is None:
@@ -64,6 +68,18 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
             **{name: version(name) for name in ("torch", "transformers", "datasets")},
         },
     )
+
+
+def _check_artifacts() -> None:
+    """That this node can keep something. Raises ``SpecError``."""
+    key = f"check/{uuid.uuid4().hex}"
+    try:
+        kept = artifacts.here()
+        kept.put_bytes(f"{key}/empty", b"")
+        kept.remove(key)
+    except ArtifactsUnavailable as error:
+        what, _, remedy = str(error).partition(" Remedy: ")
+        raise SpecError.at("repeats.keep", f"on a node, {what.rstrip('.')}", remedy) from None
 
 
 def _baseline(spec: StudySpec, baselines: dict[str, TrialResult]) -> TrialResult:

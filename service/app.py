@@ -14,6 +14,7 @@ from service.problems import handle_errors
 from service.routes import (
     actions,
     catalogue,
+    checkpoints,
     cluster,
     comparisons,
     events,
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             studies,
             actions,
             repeats,
+            checkpoints,
             events,
             trials,
             statistics,

@@ -71,6 +71,21 @@ class Widening(Model):
     """Best configurations that are tried first; as many as there are, and no more than its trials."""
 
 
+class Keeping(Model):
+    """Which trials run once more to keep their weights; without anything, the best one."""
+
+    best: int | None = Field(None, ge=1, le=100)
+    """So many of the best."""
+    trials: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100)
+    """These, by number."""
+
+    @model_validator(mode="after")
+    def _either(self) -> "Keeping":
+        if self.best is not None and self.trials is not None:
+            raise between_fields([FieldFault("trials", "and best are two ways to choose", "give one of them")])
+        return self
+
+
 Chosen = dict[str, Annotated[Any, WithJsonSchema({"type": "number"})]]
 
 

@@ -6,8 +6,8 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from mudman.specs import StudySpec
-from mudman.specs.repeats import CheckpointsSpec, ConfirmationSpec
-from service.bodies import ComparisonPresetRequest, Enqueue, Extension, PresetRequest, Retry, Widening
+from mudman.specs.repeats import ConfirmationSpec
+from service.bodies import ComparisonPresetRequest, Enqueue, Extension, Keeping, PresetRequest, Retry, Widening
 from service.cost import ComparisonDryRun, DryRun
 from service.declared_problems import problems
 from service.problems import Problem
@@ -23,7 +23,7 @@ def complete(app: FastAPI) -> FastAPI:
         if app.openapi_schema is None:
             document = generate()
             asked = (StudySpec, PresetRequest, ComparisonPresetRequest, Extension, Retry, Enqueue, Widening)
-            asked += (ConfirmationSpec, CheckpointsSpec)
+            asked += (ConfirmationSpec, Keeping)
             answered = (Problem, DryRun, ComparisonDryRun)
             _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
             _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)

@@ -253,7 +253,10 @@ def trial_view(attempts: list[Trial]) -> TrialView:
 _BULKY = ("trace", "token_losses")
 
 
-def best_view(study: Study, trial: Trial, confirmation: ConfirmationView | None = None) -> BestView:
+def best_view(
+    study: Study, trial: Trial, confirmation: ConfirmationView | None = None, *, kept: bool = False
+) -> BestView:
+    """``kept``: whether its weights are there."""
     prepared = study.preparation or {}
     initial = None
     if study.preparation:
@@ -278,6 +281,6 @@ def best_view(study: Study, trial: Trial, confirmation: ConfirmationView | None 
             "worker": trial.worker,
             "epoch": trial.epoch,
         },
-        checkpoint=None,
+        checkpoint=f"/studies/{study.id}/checkpoints/{trial.ordinal}" if kept else None,
         confirmation=confirmation,
     )

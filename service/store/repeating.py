@@ -1,7 +1,7 @@
 """Studies that run the best of another one again: on fresh seeds (a confirmation), or from their own seeds to keep the
 weights (checkpoints). They wait in the same queue and run under the same leases as any other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 
 from sqlalchemy import select
@@ -29,10 +29,11 @@ def confirm(session: Session, study_id: str, best: int, seeds: int) -> Creation:
     return _create(session, study, spec, best, fresh_seeds(spec.seeds, seeds), keep=False)
 
 
-def keep(session: Session, study_id: str, best: int) -> Creation:
-    """The study that runs the best configurations from their own seeds and keeps the weights; likewise."""
+def keep(session: Session, study_id: str, best: int = 1, ordinals: Collection[int] = ()) -> Creation:
+    """The study that runs the best configurations, or those of these trials, from their own seeds and keeps the
+    weights; likewise."""
     study, spec = _repeatable(session, study_id)
-    return _create(session, study, spec, best, (spec.seeds,), keep=True)
+    return _create(session, study, spec, best, (spec.seeds,), keep=True, ordinals=ordinals)
 
 
 def as_asked(session: Session, study: Study) -> list[Study]:
@@ -51,7 +52,7 @@ def as_asked(session: Session, study: Study) -> list[Study]:
 
 def newest(session: Session, study_id: str, *, keeping: bool) -> Study | None:
     """The latest confirmation of a study, or the latest study that keeps its checkpoints."""
-    return next((one for one in children(session, study_id) if _repeats(one).keep is keeping), None)
+    return next((one for one in children(session, study_id) if repeats_of(one).keep is keeping), None)
 
 
 def children(session: Session, study_id: str) -> Sequence[Study]:
@@ -60,7 +61,8 @@ def children(session: Session, study_id: str) -> Sequence[Study]:
     return session.scalars(select(Study).where(Study.repeats_id == study_id).order_by(*order)).all()
 
 
-def _repeats(study: Study) -> RepeatsSpec:
+def repeats_of(study: Study) -> RepeatsSpec:
+    """Of a study that runs trials of another one again."""
     return RepeatsSpec.model_validate(study.spec["repeats"])
 
 
@@ -77,23 +79,32 @@ def _repeatable(session: Session, study_id: str) -> tuple[Study, StudySpec]:
 
 
 def _create(
-    session: Session, study: Study, spec: StudySpec, best: int, seeds: tuple[SeedsSpec, ...], *, keep: bool
+    session: Session,
+    study: Study,
+    spec: StudySpec,
+    best: int,
+    seeds: tuple[SeedsSpec, ...],
+    *,
+    keep: bool,
+    ordinals: Collection[int] = (),
 ) -> Creation:
-    top = [one.ordinal for one in standing.top(session, study, best)]
-    if not top:
+    chosen = (
+        _valid(session, study, ordinals) if ordinals else [one.ordinal for one in standing.top(session, study, best)]
+    )
+    if not chosen:
         raise NothingToRepeat(
             f"No trial of study {study.id} is valid: there is no best one to run again. Try again when there is one."
         )
     baseline = (study.preparation or {}).get("baseline")
     repeats = RepeatsSpec(
         study=study.id,
-        configurations=tuple(_configuration(session, study, ordinal, keep) for ordinal in top),
+        configurations=tuple(_configuration(session, study, ordinal, keep) for ordinal in chosen),
         seeds=seeds,
         keep=keep,
         baseline=_recorded(baseline) if keep and baseline else None,
     )
     for one in children(session, study.id):
-        if _repeats(one) == repeats:
+        if repeats_of(one) == repeats and not (keep and _let_go(session, one)):
             return Creation(studies.run_again(session, one), created=False)
     ending = "kept" if keep else "confirmed"
     for number in count(1):
@@ -102,6 +113,25 @@ def _create(
             events.append(session, study.id, "repeated", {"study": made.id, "name": name})
             return Creation(made, created=True)
     raise AssertionError("names do not end")
+
+
+def _let_go(session: Session, study: Study) -> bool:
+    """Whether weights that it kept are there no more."""
+    kept = Trial.result["checkpoint"]
+    gone = (Trial.study_id == study.id, kept["agreement"].astext.is_not(None), kept["key"].astext.is_(None))
+    return session.scalar(select(Trial.ordinal).where(*gone).limit(1)) is not None
+
+
+def _valid(session: Session, study: Study, ordinals: Collection[int]) -> list[int]:
+    wanted = list(dict.fromkeys(ordinals))
+    valid = (Trial.study_id == study.id, Trial.ordinal.in_(wanted), Trial.outcome == "valid")
+    found = set(session.scalars(select(Trial.ordinal).where(*valid)))
+    if others := [ordinal for ordinal in wanted if ordinal not in found]:
+        raise NothingToRepeat(
+            f"Of study {study.id}, these trials are not valid: {', '.join(map(str, others))}. Those that are: "
+            f"/studies/{study.id}/trials?outcome=valid."
+        )
+    return wanted
 
 
 def _configuration(session: Session, study: Study, ordinal: int, with_curve: bool) -> Configuration:

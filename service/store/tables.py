@@ -237,6 +237,16 @@ class EnqueuedTrial(Table):
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
 
 
+class DoomedArtifact(Table):
+    """A folder of the artifact store that nothing refers to any more: noted in the transaction that let go of it, so
+    that it is removed whatever dies."""
+
+    __tablename__ = "doomed_artifact"
+
+    prefix: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+
+
 class Event(Table):
     """What happened to a study, in order and without gaps."""
 

@@ -46,6 +46,7 @@ def test_what_is_old_goes(aged):
         "logs": 1,
         "events": 1,
         "idempotency_keys": 1,
+        "artifacts": 0,
     }
     assert left(aged) == ({0: None, 1: "words", 2: None}, [2], ["new"])
     with aged.begin() as session:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mudman import artifacts
 from service.store.settings import Settings
 from workers import lifeline
 from workers.embedded.instance import processors
@@ -155,6 +156,7 @@ class Plan:
         inherited = {name: value for name, value in os.environ.items() if name.upper() not in _DATABASE_VARIABLES}
         return inherited | {
             "MUDMAN_DATA_ROOT": str(self.settings.data_root),
+            artifacts.VARIABLE: self.settings.artifacts or str(self.settings.state_dir / "artifacts"),
             "MUDMAN_LOG_LEVEL": self.settings.log_level,
             "MUDMAN_LOG_FORMAT": self.settings.log_format,
             "PYTHONUNBUFFERED": "1",
@@ -170,7 +172,7 @@ class Plan:
     def _ours(self) -> dict[str, str]:
         """For API, dispatcher and migration: every setting as the supervisor resolved it."""
         values = {
-            **self.settings.model_dump(exclude={"database_url", "database_url_file"}),
+            **self.settings.model_dump(exclude={"database_url", "database_url_file", "artifacts"}),
             "port": self.port,
             "ray_address": self.ray_address,
             "database_url_file": self.database_url_file,

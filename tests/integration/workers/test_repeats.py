@@ -1,14 +1,12 @@
 """A study that runs trials of another one again, over a real database: each once, whatever dies."""
 
 from cases import result_of
-from sqlalchemy import select
 
 from mudman.results import Outcome, TrialResult
 from mudman.specs import parse
 from mudman.specs.repeats import SeedsSpec, fresh_seeds
 from service.store import repeating, studies
 from service.store.states import Action
-from service.store.tables import Study
 
 
 def played(case) -> list:
@@ -59,14 +57,14 @@ def test_what_ends_without_counting_is_replaced_by_the_first_again(case):
 def test_a_confirmation_that_was_asked_for_runs_when_the_search_is_complete(site, make_spec):
     """By a dispatcher and runners of its own, through the same queue."""
     document = make_spec(name="searched", trials=4).model_dump(mode="json", exclude_unset=True)
-    spec = parse(document | {"confirmation": {"best": 2, "seeds": 2}})
     with site.database.begin() as session:
+        spec = parse(document | {"confirmation": {"best": 2, "seeds": 2}})
         parent = studies.create(session, spec).study.id
     site.dispatch()
     site.until_state(parent, "completed")
     with site.database.begin() as session:
-        child = session.scalars(select(Study.id).where(Study.repeats_id == parent)).one()
+        child = repeating.newest(session, parent, keeping=False).id
     site.until_state(child, "completed")
     assert [(row.ordinal, row.outcome) for row in site.trials(child)] == [(n, "valid") for n in range(4)]
     with site.database.begin() as session:
-        assert len(session.get_one(Study, child).preparation["baselines"]) == 2
+        assert len(studies.get(session, child).preparation["baselines"]) == 2
