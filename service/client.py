@@ -51,6 +51,11 @@ class Client:
         # A proxy of the environment cannot reach the loopback of this machine.
         self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not _is_loopback(parts.hostname))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it listens on this machine's loopback."""
+        return _is_loopback(urlsplit(self.url).hostname or "")
+
     def __enter__(self) -> "Client":
         return self
 
