@@ -53,7 +53,9 @@ class Artifacts:
             if "://" not in place:
                 return LocalStore(place, mkdir=True)
             plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-            return S3Store.from_url(place, client_options={"allow_http": plain, "timeout": "60s"})
+            # The second is of a whole answer, weights included.
+            patience = {"connect_timeout": "20s", "timeout": "6h"}
+            return S3Store.from_url(place, client_options={"allow_http": plain, **patience})
 
         if "://" in place and not place.startswith("s3://"):
             raise ArtifactsUnavailable(

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Request
@@ -18,6 +17,7 @@ from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, 
 from service.problems import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
 from service.store.refusals import WrongRequest
+from service.store.settings import Settings
 
 JSON = ("application/json",)
 YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -187,7 +187,7 @@ def canonical(request: Model) -> str:
     return json.dumps(request.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
 
 
-def parse_submission(body: Body, data_root: Path) -> Submission:
+def parse_submission(body: Body, settings: Settings) -> Submission:
     """A study. Raises ``SpecError`` with every fault, those of models, corpora and folders that are not there included.
 
     Of a preset that is a comparison one variant is taken.
@@ -199,10 +199,10 @@ def parse_submission(body: Body, data_root: Path) -> Submission:
             variant = presets.about(request.preset).variants[0]
         return presets.load(request.preset, request.overrides, variant=variant)
 
-    return Submission(*_submitted(body, PresetRequest, load, lambda data: _study(data, data_root)))
+    return Submission(*_submitted(body, PresetRequest, load, lambda data: _study(data, settings)))
 
 
-def parse_comparison_submission(body: Body, data_root: Path) -> ComparisonSubmission:
+def parse_comparison_submission(body: Body, settings: Settings) -> ComparisonSubmission:
     """As ``parse_submission``, of a comparison."""
 
     def load(request: ComparisonPresetRequest) -> Any:
@@ -215,7 +215,7 @@ def parse_comparison_submission(body: Body, data_root: Path) -> ComparisonSubmis
         return document
 
     return ComparisonSubmission(
-        *_submitted(body, ComparisonPresetRequest, load, lambda data: _comparison(data, data_root))
+        *_submitted(body, ComparisonPresetRequest, load, lambda data: _comparison(data, settings))
     )
 
 
@@ -248,20 +248,29 @@ def _document(body: Body) -> Any:
     return read_json(text) if body.kind == "json" else read_yaml(text)
 
 
-def _study(data: Any, data_root: Path) -> StudySpec:
+def _study(data: Any, settings: Settings) -> StudySpec:
     if is_comparison(data):
         raise SpecError.at("variants", "makes it a comparison", "post it to /comparisons (`mudman compare`)")
     spec = parse(data)
-    if faults := source_faults(spec, data_root):
+    if faults := _named_faults(spec, settings):
         raise SpecError(faults)
     return spec
 
 
-def _comparison(data: Any, data_root: Path) -> ComparisonSpec:
+def _named_faults(spec: StudySpec, settings: Settings) -> list[FieldFault]:
+    """Of what the spec names and asks for, as far as it can be seen here."""
+    faults = source_faults(spec, settings.data_root)
+    if settings.artifacts is None and (spec.checkpoints or (spec.repeats and spec.repeats.keep)):
+        remedy = "leave it out, or set MUDMAN_ARTIFACTS to a folder or s3://bucket/prefix"
+        faults.append(FieldFault("checkpoints", "cannot be kept: no place for them is configured", remedy))
+    return faults
+
+
+def _comparison(data: Any, settings: Settings) -> ComparisonSpec:
     spec = parse_comparison(data)
     faults: dict[FieldFault, list[str]] = {}
     for variant, study in spec.studies.items():
-        for fault in source_faults(study, data_root):
+        for fault in _named_faults(study, settings):
             faults.setdefault(fault, []).append(variant)
     if faults:
         everywhere = len(spec.studies)

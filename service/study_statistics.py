@@ -110,7 +110,7 @@ class StatisticsView(View):
     """Names of the ranges that may be too narrow."""
     compute: StudyCompute
     """With pruned and failed trials."""
-    confirmation: ConfirmationView | None
+    confirmation: ConfirmationView | None = None
     """What is left of the best on fresh seeds, by the latest confirmation; null where nobody asked for one."""
     bootstrap: BootstrapView
 

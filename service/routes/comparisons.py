@@ -68,7 +68,7 @@ def create(
     are queued again by that, and run once the trials have ended that their group runs at that moment. Another one
     under the name is refused (409).
     """
-    submission = parse_comparison_submission(body, settings.data_root)
+    submission = parse_comparison_submission(body, settings)
     if dry_run:
         dry = comparison_dry_run(submission.spec)
         return Response(dry.model_dump_json(), media_type="application/json")

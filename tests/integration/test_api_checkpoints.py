@@ -140,6 +140,10 @@ def test_downloads_whole_and_in_part(keeping_api, study):
 
 def test_refusals(api, keeping_api, database, study):
     assert_problem(api.post(f"/studies/{study}/checkpoints"), 409, "no-artifacts")
+    wanted = {"preset": "quickstart", "overrides": {"name": "to nowhere", "checkpoints": {"best": 1}}}
+    problem = assert_problem(api.post("/studies", json=wanted), 422, "invalid-spec")
+    assert (problem["errors"][0]["path"], "MUDMAN_ARTIFACTS" in problem["errors"][0]["remedy"]) == ("checkpoints", True)
+    assert keeping_api.post("/studies", json=wanted).status_code == 201
     for path in ("/2", "/1/model.bin", "/1/..%2f..%2fREADME.md"):
         answer = keeping_api.get(f"/studies/{study}/checkpoints{path}")
         assert answer.status_code == 404, path
