@@ -20,7 +20,7 @@ import ray
 from ray.tune import Trainable
 
 from mudman import artifacts, logs, run_trial
-from mudman.checkpoints import Keeping
+from mudman.checkpoints import CARD, Keeping
 from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, TrialResult
 from mudman.specs import StudySpec
 from workers.orders import Order, Word, versions
@@ -162,6 +162,7 @@ def _kept(order: Order, spec: StudySpec, report) -> TrialResult:
     """The trial, and its weights in the artifact store: under a key of this attempt alone, the manifest last. Raises
     ``ArtifactsUnavailable``."""
     store, key = artifacts.here(), f"{order.study_id}/{order.ordinal}-{order.attempt}"
+    store.put_bytes(f"{key}/{CARD}", b"Not finished.\n")  # a store that takes nothing is known before hours of work
     with tempfile.TemporaryDirectory(prefix="mudman-checkpoint-") as folder:
         keeping = Keeping.of(spec, order.ordinal, Path(folder))
         result = run_trial(spec, order.hyperparameters, report, keeping=keeping)

@@ -61,8 +61,8 @@ def test_places_that_cannot_be(tmp_path, monkeypatch):
     assert (tmp_path / "kept/a/b").read_bytes() == b"1"
 
 
-def test_a_node_keeps_what_it_attacked(store, monkeypatch, tmp_path):
-    """A real trial, as its order comes to an actor; its place is in the node's environment, not in the order."""
+def _order() -> Order:
+    """To keep the weights of a real trial, a short one."""
     small = {"budget.unlearn_passes": 20, "attack.passes": 8, "attack.check_every": 4, "batch.size": 2}
     spec = parse(load("quickstart", small))
     chosen = {name: searched.middle() for name, searched in spec.search_space().items()}
@@ -70,9 +70,14 @@ def test_a_node_keeps_what_it_attacked(store, monkeypatch, tmp_path):
     repeats = {"study": "st_parent", "configurations": [one], "seeds": [{"data": 7, "trial": 8}], "keep": True}
     document = spec.model_dump(mode="json") | {"repeats": repeats}
     document["budget"]["trials"] = 1
-    order = Order(
+    return Order(
         study_id="st_child", ordinal=0, attempt=2, spec=parse(document), hyperparameters=chosen, versions=versions()
     )
+
+
+def test_a_node_keeps_what_it_attacked(store, monkeypatch, tmp_path):
+    """A real trial, as its order comes to an actor; its place is in the node's environment, not in the order."""
+    order = _order()
     monkeypatch.setenv("MUDMAN_ARTIFACTS", store.place)
     result = _result(order, lambda progress: None)
     kept = result.checkpoint
@@ -83,3 +88,11 @@ def test_a_node_keeps_what_it_attacked(store, monkeypatch, tmp_path):
         assert described(tmp_path / file.name) == file
     assert "seeds: data 7, trial 8" in (tmp_path / "README.md").read_text()
     store.remove("st_child")
+
+
+def test_a_store_that_takes_nothing_is_known_before_the_trial(monkeypatch, tmp_path):
+    order = _order()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MUDMAN_ARTIFACTS", str(tmp_path / "file"))
+    with pytest.raises(ArtifactsUnavailable):
+        _result(order, lambda progress: pytest.fail("it has begun"))
