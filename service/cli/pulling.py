@@ -40,6 +40,9 @@ def pull(
     study: StudyRef,
     folder: Annotated[Path, typer.Argument(help="Is made; must not hold anything else.", show_default=False)],
     trial: Trial = None,
+    confirmed: Annotated[
+        bool, typer.Option("--confirmed", help="Of the best confirmed one (`mudman confirm`).")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Until the weights are there.")] = True,
     as_json: AsJson = False,
     url: Url = None,
@@ -50,10 +53,26 @@ def pull(
 
     with connect(url) as client:
         study_id = resolve(client, study)["id"]
-        ordinal = client.best(study_id)["ordinal"] if trial is None else trial
+        ordinal = _chosen(client.best(study_id), confirmed) if trial is None else trial
         found = _kept(client, study_id, ordinal, wait)
         made = download(client, found, folder, _progress)
     display.line(_said(found, folder, made), found | {"folder": str(folder.absolute())}, as_json)
+
+
+def _chosen(best: dict[str, Any], confirmed: bool) -> int:
+    """Ordinal of the best of the search, or of what was the best on fresh seeds. Raises ``PullFailed``."""
+    from service.pulling import PullFailed
+
+    if not confirmed:
+        return best["ordinal"]
+    found = best["confirmation"]
+    if found is None or found["confirmed_best"] is None or not found["complete"]:
+        state = "was not asked for" if found is None else f"is {found['state']}"
+        raise PullFailed(
+            f"the confirmation of study {best['study']} {state}. Remedy: `mudman confirm {best['study']}`, and pull "
+            "again when it is complete"
+        )
+    return found["confirmed_best"]
 
 
 def _kept(client: "Client", study_id: str, ordinal: int, wait: bool) -> dict[str, Any]:

@@ -273,6 +273,23 @@ def test_pulling_has_the_best_kept_first(address, database, keeping_api, artifac
     assert not (tmp_path / "other").exists()
 
 
+def test_the_best_confirmed_one(address, database, keeping_api, artifacts, tmp_path, capsys):
+    study_id = searched(keeping_api, database, "confirmed and pulled")
+    command = ["pull", study_id, str(tmp_path / "model"), "--confirmed", "--no-wait", "--url", address]
+    assert _run(command) == 1
+    assert f"mudman confirm {study_id}" in capsys.readouterr().err
+    child = keeping_api.post(f"/studies/{study_id}/confirm", json={"best": 2, "seeds": 2}).json()["id"]
+    for number, value in enumerate((3.0, 3.1, 3.6, 3.7)):
+        finish(database, child, number, result(Outcome.VALID, value))
+    assert _run(command) == 1
+    assert "is queued" in capsys.readouterr().err
+    complete(database, child)
+    keeping = keeping_api.post(f"/studies/{study_id}/checkpoints", json={"trials": [3]}).json()["id"]
+    keep(database, artifacts, keeping, 3, 0, FOUND[3])
+    assert _run(command) == 0
+    assert "trial 3, value 3.9000" in capsys.readouterr().out
+
+
 # -------------------------------------------------------------------------------------------------------- retention
 
 
