@@ -50,7 +50,7 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
         lambda: _check_code(folder, config),
         lambda: _check_tokenizer(folder),
     )
-    model_type, layers = config.get("model_type", "unknown"), int(config.get("num_hidden_layers", 0))
+    model_type, layers = str(config.get("model_type", "unknown")), number(config, "num_hidden_layers")
     matched, *_ = checked(
         lambda: _matched(spec, model_type, shapes),
         lambda: _check_length(spec, config),
@@ -76,9 +76,9 @@ def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened
     size = _BYTES[spec.model.dtype]
     held = 2 * parameters + max(4 * intervened, parameters if spec.attack.lora is None else 0)
     tokens, length = spec.batch.size * spec.batch.length, spec.batch.length
-    hidden, heads = (int(config.get(name, 0)) for name in ("hidden_size", "num_attention_heads"))
-    wide = max(4 * hidden, 2 * int(config.get("intermediate_size", 0)))
-    activations = int(config.get("num_hidden_layers", 0)) * tokens * (13 * hidden + wide + 3 * heads * length)
+    hidden, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
+    wide = max(4 * hidden, 2 * number(config, "intermediate_size"))
+    activations = number(config, "num_hidden_layers") * tokens * (13 * hidden + wide + 3 * heads * length)
     return size * (held + activations)
 
 
@@ -93,10 +93,10 @@ def _configuration(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise _fault(f"there is no folder {folder}", "name the folder that save_pretrained made")
     config = _read_json(folder / "config.json")
-    if config is None:
+    if not config:
         raise _fault(f"{folder} holds no configuration (config.json)", "save the model with save_pretrained")
-    # Of a model that sees and reads, the part that reads.
-    return {**config.get("text_config", {}), **config} if isinstance(config, dict) else {}
+    text = config.get("text_config")  # of a model that sees and reads, the part that reads
+    return {**text, **config} if isinstance(text, dict) else config
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -104,7 +104,8 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     index = _read_json(folder / "model.safetensors.index.json")
     names: Iterable[str] = sorted(path.name for path in folder.glob("*.safetensors"))
     if index is not None:
-        wanted = sorted(set(index.get("weight_map", {}).values()))
+        mapped = index.get("weight_map")
+        wanted = sorted({str(name) for name in mapped.values()}) if isinstance(mapped, dict) else []
         if absent := [name for name in wanted if not (folder / name).is_file()]:
             raise _fault(f"{folder} lacks {', '.join(absent)}", "copy the whole folder")
         names = wanted
@@ -147,13 +148,14 @@ def _check_tokenizer(folder: Path) -> None:
 
 def _check_vocabulary(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """Tokens beyond the embedding, where the tokenizer says which it has."""
-    described = _read_json(folder / "tokenizer.json")
+    described = _read_json(folder / "tokenizer.json") or {}
     rows = max((shape[0] for name, shape in shapes.items() if "embed" in name and len(shape) == 2), default=None)
-    vocabulary = ((described or {}).get("model") or {}).get("vocab")
-    if rows is None or not isinstance(vocabulary, dict):
-        return
-    added = [token.get("id", 0) for token in described.get("added_tokens", [])]
-    if (highest := max([*vocabulary.values(), *added], default=0)) >= rows:
+    try:
+        added = [int(token["id"]) for token in described.get("added_tokens") or ()]
+        highest = max([*map(int, described["model"]["vocab"].values()), *added], default=0)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return  # of a kind that says it otherwise: preparation asks the tokenizer itself
+    if rows is not None and highest >= rows:
         raise _fault(
             f"its tokenizer gives token {highest}, and the model knows {rows} tokens",
             "save the tokenizer that belongs to the model into its folder",
@@ -161,8 +163,8 @@ def _check_vocabulary(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def _check_length(spec: StudySpec, config: dict[str, Any]) -> None:
-    longest = config.get("max_position_embeddings")
-    if longest is not None and spec.batch.length > longest:
+    longest = number(config, "max_position_embeddings")
+    if longest and spec.batch.length > longest:
         message = f"{spec.batch.length} tokens are more than the model takes"
         raise SpecError.at("batch.length", message, f"take at most {longest}")
 
@@ -186,14 +188,23 @@ def _matched(spec: StudySpec, model_type: str, shapes: dict[str, tuple[int, ...]
     return tuple(f"{name}.weight" for name in sorted(set(found), key=order.__getitem__))
 
 
-def _read_json(path: Path) -> Any:
+def number(config: dict[str, Any], name: str) -> int:
+    """A whole number of a configuration; 0 where it says none."""
+    value = config.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
     """None where there is no such file."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        read = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _fault(f"{path.name} cannot be read: {error}", "copy or save it again") from None
+    if not isinstance(read, dict):
+        raise _fault(f"{path.name} holds no mapping", "copy or save it again")
+    return read
 
 
 def _fault(message: str, remedy: str) -> SpecError:

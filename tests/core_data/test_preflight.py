@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from studies import NEOX, small
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -102,6 +104,36 @@ def test_weights_that_are_not_whole(own):
     assert "only in pytorch_model.bin" in fault(own)
     save_file({"a.weight": torch.zeros(2, 2)}, weights)
     assert "no module of this model is named 'gate_proj'" in fault(own)
+
+
+def _nested(inner):
+    return st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), _nested)
+KEYS = (
+    *("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "text_config"),
+    *("max_position_embeddings", "auto_map", "model", "added_tokens", "weight_map"),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["config.json", "tokenizer.json", "model.safetensors.index.json"]),
+    JSON | st.dictionaries(st.sampled_from(KEYS), JSON),
+)
+def test_whatever_the_files_hold_is_a_fault_or_none(own, name, content):
+    before = (own / name).read_text() if (own / name).exists() else None
+    (own / name).write_text(json.dumps(content))
+    try:
+        preflight(own, small())
+    except SpecError as error:
+        assert all(fault.remedy for fault in error.faults)
+    finally:
+        if before is None:
+            (own / name).unlink()
+        else:
+            (own / name).write_text(before)
 
 
 @pytest.mark.parametrize(("hidden", "length"), [(256, 16), (64, 96)])
