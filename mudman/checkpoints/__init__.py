@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mudman.checkpoints.card import CARD, card
 from mudman.results import Checkpoint, KeptFile, TrialResult
 from mudman.specs.repeats import Recorded
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mudman.bench import Bench
     from mudman.specs import StudySpec
 
-CARD, MANIFEST = "README.md", "checkpoint.json"
+MANIFEST = "checkpoint.json"
 TOLERANCE = 0.01
 """Part of a loss by which a repeated attack may be off on another kind of machine, at any of its checks."""
 
@@ -45,8 +46,6 @@ def finish(
     spec: "StudySpec", hyperparameters: dict[str, float], bench: "Bench", keeping: Keeping, result: TrialResult
 ) -> Checkpoint:
     """Write the card and the manifest beside the saved weights; what they are, without a place yet."""
-    from mudman.checkpoints.card import card
-
     difference = largest_difference(keeping.recorded, result) if keeping.recorded else None
     found = Checkpoint(ordinal=keeping.ordinal, agreement=agreement(difference), difference=difference)
     folder = keeping.folder

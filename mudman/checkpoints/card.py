@@ -3,9 +3,10 @@
 import io
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from mudman.registry import model_place
 from mudman.results import Checkpoint, TrialResult
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mudman.checkpoints import Keeping
     from mudman.specs import StudySpec
 
+CARD = "README.md"
 _VERSIONS = ("mudman", "torch", "transformers", "safetensors", "datasets")
 
 
@@ -27,7 +29,7 @@ def card(
     checked: Checkpoint,
 ) -> str:
     """Markdown with the front matter that model hubs read."""
-    licence = _licence(spec, bench)
+    licence = _licence(spec)
     tags = dict.fromkeys(["unlearning", "mudman", spec.method.type])
     front = {"library_name": "transformers", "tags": [*tags]}
     front |= {"license": licence.lower() if licence else "other"}
@@ -64,11 +66,25 @@ def card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _licence(spec: "StudySpec", bench: "Bench") -> str | None:
+def _licence(spec: "StudySpec") -> str | None:
+    """Of the base model; None where it is not known."""
     from mudman import packaged
 
-    known = packaged.MODELS.get(spec.model.id)
-    return known.licence if known else getattr(bench.model.config, "license", None)
+    if known := packaged.MODELS.get(spec.model.id):
+        return known.licence
+    if folder := model_place(spec.model).path:
+        return _stated(folder / CARD)
+    return None
+
+
+def _stated(card: Path) -> str | None:
+    """The licence in the front matter of a model's own card."""
+    try:
+        _, front, _ = card.read_text("utf-8").split("---\n", 2)
+        stated = YAML(typ="safe").load(front)["license"]
+    except (OSError, ValueError, KeyError, TypeError, YAMLError):
+        return None
+    return stated if isinstance(stated, str) else None
 
 
 def _checked(checked: Checkpoint) -> str:

@@ -1,13 +1,15 @@
 """Kept weights are those that were attacked, to the last bit, and the card says what was found."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from studies import NEOX, small
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mudman import relearn, run_trial
+from mudman import packaged, relearn, run_trial
 from mudman.bench import bench_for
 from mudman.checkpoints import TOLERANCE, Keeping, agreement, described, largest_difference
 from mudman.precision import computing
@@ -76,6 +78,20 @@ def test_what_lies_beside_them(tmp_path):
     assert f"| this model | {result.forget_loss_unlearned:.4f} |" in card
     assert "| forget | python-functions | sha256:" in card
     assert f"torch {torch.__version__}" in card
+
+
+@pytest.mark.parametrize(("front", "said"), [
+    ("---\nlicense: mit\n---\n# mine\n", "license: mit"),
+    ("---\nlicense: [\n---\n# mine\n", "license: other"),
+    ("# mine\n", "license: other"),
+])  # fmt: skip
+def test_the_licence_is_that_of_ones_own_model(front, said, tmp_path, monkeypatch):
+    mine = Path(shutil.copytree(packaged.MODELS["tiny-llama"].path, tmp_path / "mine"))
+    (mine / "README.md").write_text(front)
+    monkeypatch.setenv("MUDMAN_DATA_ROOT", str(tmp_path))
+    (folder := tmp_path / "kept").mkdir()
+    assert run_trial(small({"model.id": str(mine)}), CHOSEN, keeping=Keeping(folder)).checkpoint.agreement == "unknown"
+    assert f"\n{said}\n" in (folder / "README.md").read_text()
 
 
 def test_a_trial_that_is_not_valid_keeps_nothing(tmp_path):
