@@ -84,7 +84,7 @@ def _kept(client: "Client", study_id: str, ordinal: int, wait: bool) -> dict[str
         listed = client.checkpoints(study_id)
         if found := next((one for one in listed["items"] if one["ordinal"] == ordinal), None):
             return found
-        before, begun = begun, client.study(begun["id"]) if begun else client.keep(study_id, trials=[ordinal])
+        before, begun = begun, client.study(begun["id"]) if begun else _begun(client, listed, ordinal)
         if before is None or before["state"] != begun["state"]:
             _progress(f"trial {ordinal} runs once more to keep its weights: study {begun['id']} is {begun['state']}")
         if begun["state"] in ("failed", "cancelled"):
@@ -98,6 +98,15 @@ def _kept(client: "Client", study_id: str, ordinal: int, wait: bool) -> dict[str
         if not wait:
             raise PullFailed(f"the weights are not there yet. Remedy: `mudman watch {begun['id']}`, then pull again")
         time.sleep(POLL)
+
+
+def _begun(client: "Client", listed: dict[str, Any], ordinal: int) -> dict[str, Any]:
+    """The study that is about to keep the trial: one that goes on already, or else a new one."""
+    ended = ("completed", "failed", "cancelled")
+    for one in listed["keeping"]:
+        if ordinal in one["trials"] and one["state"] not in ended:
+            return client.study(one["study"])
+    return client.keep(listed["study"], trials=[ordinal])
 
 
 def _progress(line: str) -> None:

@@ -263,7 +263,12 @@ def test_pulling_has_the_best_kept_first(address, database, keeping_api, artifac
     pulling_it.join(60)
     assert code == [0]
     assert (folder / "README.md").read_bytes() == FILES["README.md"]
-    capsys.readouterr()
+    # One of several that are being kept already: it is waited for, and nothing is run twice.
+    several = searched(keeping_api, database, "three are being kept")
+    child = keeping_api.post(f"/studies/{several}/checkpoints", json={"best": 3}).json()["id"]
+    assert _run(["pull", several, str(tmp_path / "third"), "--trial", "2", "--no-wait", "--url", address]) == 1
+    assert child in capsys.readouterr().err
+    assert len(keeping_api.get(f"/studies/{several}/checkpoints").json()["keeping"]) == 1
     other = searched(keeping_api, database, "pulled in vain")
     child = keeping_api.post(f"/studies/{other}/checkpoints", json={"trials": [1]}).json()["id"]
     prepare(database, child, 1.5)
