@@ -5,27 +5,9 @@ from operator import attrgetter
 
 from torch import nn
 
-from mudman.faults import FieldFault, SpecError
+from mudman.architectures import LINEAR, matches, suffixes, unknown, unmatched
+from mudman.faults import SpecError
 
-_GROUP = "group:"
-_GATED = {
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "o": "self_attn.o_proj",
-}
-_NEOX = {
-    "gate": "mlp.dense_h_to_4h",
-    "down": "mlp.dense_4h_to_h",
-    "qkv": "attention.query_key_value",
-    "o": "attention.dense",
-}
-# By the model_type of transformers' configurations: the linear modules of a layer. GPT-NeoX keeps query, key and value
-# in one matrix and has no second factor beside the first MLP layer.
-_LINEAR = {"gpt_neox": _NEOX, "llama": _GATED, "qwen3": _GATED, "gemma3_text": _GATED}
 # The norm whose output the MLP reads. Gemma normalises a sublayer's output too, under the name others use for this.
 _MLP_NORM = {"gemma3_text": "pre_feedforward_layernorm"}
 
@@ -50,9 +32,9 @@ def layers(model: nn.Module) -> list[LayerParts]:
 
     Raises ``SpecError`` at ``model.id`` for another architecture.
     """
-    names = _LINEAR.get(model.config.model_type)
+    names = LINEAR.get(model.config.model_type)
     if names is None:
-        raise SpecError.at("model.id", *_unknown_architecture(model, "its layers' parts are"))
+        raise SpecError.at("model.id", *unknown(_model_type(model), "its layers' parts are"))
     part = {role: attrgetter(name) for role, name in names.items()}
     norm = attrgetter(_MLP_NORM.get(model.config.model_type, "post_attention_layernorm"))
     attention = attrgetter(names["o"].split(".")[0])
@@ -69,18 +51,6 @@ def layers(model: nn.Module) -> list[LayerParts]:
     ]
 
 
-def groups(model_type: str) -> dict[str, tuple[str, ...]]:
-    """Module names by group: ``first_mlp`` and ``gate`` (the same), ``up``, ``down``, ``q``, ``k``, ``v``, ``o``,
-    ``qkv``, ``all_linear``, as far as the architecture has them; empty for an architecture that is not known."""
-    names = _LINEAR.get(model_type)
-    if names is None:
-        return {}
-    found = {"first_mlp": (names["gate"],), **{role: (name,) for role, name in names.items()}}
-    if "qkv" not in found:
-        found["qkv"] = (names["q"], names["k"], names["v"])
-    return {**found, "all_linear": tuple(names.values())}
-
-
 def matching_weights(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Parameter]:
     """Weights of the modules named by ``targets``, by full parameter name, in the model's order.
 
@@ -89,7 +59,7 @@ def matching_weights(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn
     ``SpecError`` naming every target without a match.
     """
     found: dict[str, nn.Parameter] = {}
-    suffixes = {target: _suffixes(model, target) for target in targets}
+    meant = {target: suffixes(_model_type(model), target) for target in targets}
     missing = set(targets)
     modules = {
         name: module
@@ -98,41 +68,15 @@ def matching_weights(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn
     }
     for name, module in modules.items():
         for target in targets:
-            if any(f".{name}".endswith(f".{suffix}") for suffix in suffixes[target]):
+            if any(matches(name, suffix) for suffix in meant[target]):
                 missing.discard(target)
                 if not any(module.weight is weight for weight in found.values()):
                     found[f"{name}.weight"] = module.weight
     if missing:
         present = sorted({name.rsplit(".", 1)[-1] for name, module in modules.items() if module.weight.ndim == 2})
-        raise SpecError([_unmatched(model, target, present) for target in sorted(missing)])
+        raise SpecError([unmatched(_model_type(model), target, present) for target in sorted(missing)])
     return found
-
-
-def _suffixes(model: nn.Module, target: str) -> tuple[str, ...]:
-    if not target.startswith(_GROUP):
-        return (target,)
-    return groups(_model_type(model)).get(target.removeprefix(_GROUP), ())
-
-
-def _unmatched(model: nn.Module, target: str, present: list[str]) -> FieldFault:
-    field = "method.target_modules"
-    if not target.startswith(_GROUP):
-        remedy = f"take from its modules with a weight matrix: {', '.join(present)}"
-        return FieldFault(field, f"no module of this model is named {target!r}", remedy)
-    known = groups(_model_type(model))
-    if not known:
-        return FieldFault(field, *_unknown_architecture(model, f"{target!r} is", f"; it has {', '.join(present)}"))
-    remedy = f"its groups are {', '.join(known)}"
-    return FieldFault(field, f"architecture {_model_type(model)} has no {target!r}", remedy)
 
 
 def _model_type(model: nn.Module) -> str:
     return getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-
-
-def _unknown_architecture(model: nn.Module, what: str, present: str = "") -> tuple[str, str]:
-    """Message and remedy."""
-    return (
-        f"{what} not known for architecture {_model_type(model)}",
-        f"take a model of {', '.join(_LINEAR)}, or name modules by suffix{present}",
-    )

@@ -2,10 +2,12 @@
 
 import platform
 import time
+import uuid
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from mudman import simulation
+from mudman import artifacts, simulation
+from mudman.artifacts import ArtifactsUnavailable
 from mudman.faults import SpecError
 from mudman.results import Outcome, Preparation, TrialResult
 from mudman.specs import NoUnlearning, StudySpec, resolve
@@ -33,6 +35,8 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
     from mudman.modules import matching_weights
 
     started = time.monotonic()
+    if spec.repeats and spec.repeats.keep:
+        _check_artifacts()
     bench = bench_for(spec)
     matched = {} if isinstance(spec.method, NoUnlearning) else matching_weights(bench.model, spec.method.target_modules)
     if bench.untouched.forget_loss is None or bench.untouched.retain_loss is None:
@@ -42,7 +46,45 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
             "check the weights, or take dtype: float32",
         )
     _check_method(spec, bench)
-    untouched, baselines = _without_unlearning(spec), {} if baselines is None else baselines
+    baselines = {} if baselines is None else baselines
+    baseline = _baseline(spec, baselines)
+    fresh = [spec.for_trial(number) for number in range(len(spec.repeats.seeds))] if spec.repeats else []
+    return Preparation(
+        model_revision=bench.revision,
+        corpora={
+            field: tokens.provenance()
+            for field, tokens in (("forget", bench.forget), ("retain", bench.retain), ("attack", bench.attack))
+            if tokens is not None
+        },
+        matched_modules=tuple(matched),
+        intervened_parameters=sum(weight.numel() for weight in matched.values()),
+        initial_forget_loss=bench.untouched.forget_loss,
+        initial_retain_loss=bench.untouched.retain_loss,
+        baseline=baseline,
+        baselines=tuple(_baseline(one, baselines) for one in fresh),
+        seconds=time.monotonic() - started,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "datasets")},
+        },
+    )
+
+
+def _check_artifacts() -> None:
+    """That this node can keep something. Raises ``SpecError``."""
+    key = f"check/{uuid.uuid4().hex}"
+    try:
+        kept = artifacts.here()
+        kept.put_bytes(f"{key}/empty", b"")
+        kept.remove(key)
+    except ArtifactsUnavailable as error:
+        what, _, remedy = str(error).partition(" Remedy: ")
+        raise SpecError.at("repeats.keep", f"on a node, {what.rstrip('.')}", remedy) from None
+
+
+def _baseline(spec: StudySpec, baselines: dict[str, TrialResult]) -> TrialResult:
+    """The attack on the untouched model. Raises ``SpecError`` where it breaks that."""
+    untouched = _without_unlearning(spec)
     identity = untouched.identity()
     baseline = baselines[identity] = baselines.get(identity) or run_trial(untouched, {})
     if baseline.outcome is Outcome.DIVERGED:
@@ -56,24 +98,7 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
             f"the attack on the untouched model failed: {why}",
             "give the study more memory (resources), or a smaller batch",
         )
-    return Preparation(
-        model_revision=bench.revision,
-        corpora={
-            field: tokens.provenance()
-            for field, tokens in (("forget", bench.forget), ("retain", bench.retain), ("attack", bench.attack))
-            if tokens is not None
-        },
-        matched_modules=tuple(matched),
-        intervened_parameters=sum(weight.numel() for weight in matched.values()),
-        initial_forget_loss=bench.untouched.forget_loss,
-        initial_retain_loss=bench.untouched.retain_loss,
-        baseline=baseline,
-        seconds=time.monotonic() - started,
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "datasets")},
-        },
-    )
+    return baseline
 
 
 def _check_method(spec: StudySpec, bench: "Bench") -> None:
@@ -96,6 +121,7 @@ def _without_unlearning(spec: StudySpec) -> StudySpec:
     bare = {"method": NoUnlearning(type="none"), "constraint": None, "record": RecordSpec()}
     # What makes no difference to it is left out, so that studies that differ in nothing else share it.
     search = {"sampler": SamplerSpec(), "statistics": StatisticsSpec(), "priority": 0}
+    search |= {"confirmation": None, "checkpoints": None, "repeats": None}
     budget = spec.budget.model_copy(update={"trials": 1})
     return spec.model_copy(update={**bare, **search, "name": "baseline", "labels": {}, "budget": budget})
 
@@ -118,6 +144,7 @@ def _simulated(spec: StudySpec) -> Preparation:
         initial_forget_loss=2.0,
         initial_retain_loss=3.0,
         baseline=baseline,
+        baselines=(baseline,) * (len(spec.repeats.seeds) if spec.repeats else 0),
         seconds=0.0,
         versions={"python": platform.python_version()},
     )

@@ -138,6 +138,26 @@ class AttackShape(_Data):
     """Passes at which the forget loss falls suddenly."""
 
 
+class KeptFile(_Data):
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Checkpoint(_Data):
+    """Weights that were kept of a trial: after unlearning, before the attack."""
+
+    ordinal: int | None = None
+    """Trial of the search that was run again."""
+    agreement: Literal["bit-equal", "within tolerance", "differs", "unknown"]
+    """With what the search recorded of its attack."""
+    difference: float | None = None
+    """Largest, as part of a recorded number; 0: the same to the last bit."""
+    files: tuple[KeptFile, ...] = ()
+    key: str | None = None
+    """Folder in the artifact store; null where none is kept any more."""
+
+
 class TrialResult(_Data):
     """One finished trial."""
 
@@ -185,6 +205,7 @@ class TrialResult(_Data):
     trace: Trace | None = None
     token_losses: dict[str, list[list[Loss]]] | None = None
     """Forget loss of each token [sequence][token], of the untouched, unlearned and attacked model."""
+    checkpoint: Checkpoint | None = None
 
 
 class Preparation(_Data):
@@ -200,5 +221,7 @@ class Preparation(_Data):
     initial_retain_loss: float
     baseline: TrialResult
     """The same attack on the model without unlearning."""
+    baselines: tuple[TrialResult, ...] = ()
+    """Of a study that repeats trials: likewise under each pair of its seeds."""
     seconds: float
     versions: dict[str, str]

@@ -4,7 +4,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from mudman import simulation
+from mudman import checkpoints, simulation
+from mudman.checkpoints import Keeping
 from mudman.faults import SpecError
 from mudman.record import BelowCut, Record, StopOrdered
 from mudman.results import Decision, Fault, Outcome, Progress, Report, TrialResult
@@ -16,6 +17,7 @@ def run_trial(
     hyperparameters: Mapping[str, float],
     report: Report | None = None,
     cuts: Mapping[int, float] | None = None,
+    keeping: "Keeping | None" = None,
 ) -> TrialResult:
     """Run one trial and say how it ended.
 
@@ -24,6 +26,8 @@ def run_trial(
     :param report: called after every pass; answering ``Decision.STOP`` ends the trial before the next one.
     :param cuts: of the study's pruner (``mudman.pruning.cuts``), in nats per token by passes of the attack: a trial
         whose objective is below one at that check is pruned. Without them the attack runs to its end.
+    :param keeping: where the unlearned weights are saved before they are attacked, with a card
+        (``mudman.checkpoints``).
     :returns: a result for every way a trial can end, bad numbers, lack of memory and exceptions included.
     :raises SpecError: hyper-parameters that do not fit, a model or text that cannot be had: no trial took place.
     """
@@ -42,7 +46,7 @@ def run_trial(
     torch.set_num_threads(max(1, int(spec.resources.cpus)))
     try:
         with computing(spec.model, device_for(spec)):
-            return _run(spec, method, trial)
+            return _run(spec, method, trial, dict(hyperparameters), keeping)
     except StopOrdered:
         return trial.result(Outcome.CANCELLED)
     except BelowCut:
@@ -58,7 +62,9 @@ def run_trial(
         torch.set_num_threads(threads)
 
 
-def _run(spec: StudySpec, method: MethodSpec, trial: Record) -> TrialResult:
+def _run(
+    spec: StudySpec, method: MethodSpec, trial: Record, chosen: dict[str, float], keeping: "Keeping | None"
+) -> TrialResult:
     import torch
 
     from mudman.bench import bench_for
@@ -89,6 +95,8 @@ def _run(spec: StudySpec, method: MethodSpec, trial: Record) -> TrialResult:
     if unlearning.stopped_at_pass is not None:
         return trial.result(Outcome.OVER_RETAIN_BUDGET, ended_by_check=True)
     trial.measure_all("unlearned")
+    if keeping:
+        checkpoints.save(bench, keeping.folder)
 
     torch.manual_seed(spec.seeds.trial)
     _, relearning = relearn(
@@ -102,7 +110,11 @@ def _run(spec: StudySpec, method: MethodSpec, trial: Record) -> TrialResult:
     if relearning.diverged:
         return trial.result(Outcome.DIVERGED, ended_by_check=relearning.stopped_at_pass is not None)
     trial.measure_all("attacked")
-    return trial.result(Outcome.DIVERGED if trial.value() is None else Outcome.VALID)
+    result = trial.result(Outcome.DIVERGED if trial.value() is None else Outcome.VALID)
+    if keeping and result.outcome is Outcome.VALID:
+        kept = checkpoints.finish(spec, chosen, bench, keeping, result)
+        return result.model_copy(update={"checkpoint": kept})
+    return result
 
 
 def _carry_on(progress: Progress) -> Decision:

@@ -14,7 +14,7 @@ def study(state: str) -> dict[str, Any]:
     return STUDY | {"state": state, "finished_at": ended}
 
 
-def _body(kind: str, required: bool, **examples: Any) -> dict[str, Any]:
+def body(kind: str, required: bool, **examples: Any) -> dict[str, Any]:
     described = {
         "schema": {"$ref": f"#/components/schemas/{kind}"},
         "examples": {name: {"value": value} for name, value in examples.items()},
@@ -22,15 +22,15 @@ def _body(kind: str, required: bool, **examples: Any) -> dict[str, Any]:
     return {"required": required, "content": {JSON[0]: described, YAML[0]: described}}
 
 
-EXTENSION = _body("Extension", True, to_twenty={"trials": 20})
-RETRY = _body("Retry", False, whatever_failed={}, errors={"outcomes": ["error"]}, two_of_them={"ordinals": [3, 7]})
-ENQUEUE = _body(
+EXTENSION = body("Extension", True, to_twenty={"trials": 20})
+RETRY = body("Retry", False, whatever_failed={}, errors={"outcomes": ["error"]}, two_of_them={"ordinals": [3, 7]})
+ENQUEUE = body(
     "Enqueue",
     True,
     one={"hyperparameters": {"unlearning_rate": 0.01, "fork_every": 12}},
     several={"trials": [{"unlearning_rate": 0.01}, {"unlearning_rate": 0.02}]},
 )
-WIDEN = _body(
+WIDEN = body(
     "Widening",
     False,
     what_is_saturated={},

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Request
@@ -20,6 +19,7 @@ from service.problems import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
 from service.store.refusals import WrongRequest
 from service.store.scopes import Scope
+from service.store.settings import Settings
 from service.store.tokens import LONGEST_DAYS
 
 JSON = ("application/json",)
@@ -72,6 +72,21 @@ class Widening(Model):
     as it shows them under `widened`."""
     warm_start: int = Field(10, ge=0, le=1000)
     """Best configurations that are tried first; as many as there are, and no more than its trials."""
+
+
+class Keeping(Model):
+    """Which trials run once more to keep their weights; without anything, the best one."""
+
+    best: int | None = Field(None, ge=1, le=100)
+    """So many of the best."""
+    trials: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100)
+    """These, by number."""
+
+    @model_validator(mode="after")
+    def _either(self) -> "Keeping":
+        if self.best is not None and self.trials is not None:
+            raise between_fields([FieldFault("trials", "and best are two ways to choose", "give one of them")])
+        return self
 
 
 Chosen = dict[str, Annotated[Any, WithJsonSchema({"type": "number"})]]
@@ -189,7 +204,7 @@ def canonical(request: Model) -> str:
     return json.dumps(request.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
 
 
-def parse_submission(body: Body, data_root: Path, caller: Caller) -> Submission:
+def parse_submission(body: Body, settings: Settings, caller: Caller) -> Submission:
     """A study, in the caller's name where it names no owner. Raises ``NotInYourName``, or ``SpecError`` with every
     fault, those of models, corpora and folders that are not there included.
 
@@ -203,14 +218,14 @@ def parse_submission(body: Body, data_root: Path, caller: Caller) -> Submission:
         return presets.load(request.preset, request.overrides, variant=variant)
 
     def check(document: Any) -> StudySpec:
-        return _study(_owned(document, caller), data_root)
+        return _study(_owned(document, caller), settings)
 
     spec, preset = _submitted(body, PresetRequest, load, check)
     caller.check_may_post(spec.owner)
     return Submission(spec, preset)
 
 
-def parse_comparison_submission(body: Body, data_root: Path, caller: Caller) -> ComparisonSubmission:
+def parse_comparison_submission(body: Body, settings: Settings, caller: Caller) -> ComparisonSubmission:
     """As ``parse_submission``, of a comparison."""
 
     def load(request: ComparisonPresetRequest) -> Any:
@@ -223,7 +238,7 @@ def parse_comparison_submission(body: Body, data_root: Path, caller: Caller) -> 
         return document
 
     def check(document: Any) -> ComparisonSpec:
-        return _comparison(_owned(document, caller), data_root)
+        return _comparison(_owned(document, caller), settings)
 
     spec, preset = _submitted(body, ComparisonPresetRequest, load, check)
     caller.check_may_post(spec.owner)
@@ -265,20 +280,29 @@ def _document(body: Body) -> Any:
     return read_json(text) if body.kind == "json" else read_yaml(text)
 
 
-def _study(data: Any, data_root: Path) -> StudySpec:
+def _study(data: Any, settings: Settings) -> StudySpec:
     if is_comparison(data):
         raise SpecError.at("variants", "makes it a comparison", "post it to /comparisons (`mudman compare`)")
     spec = parse(data)
-    if faults := source_faults(spec, data_root):
+    if faults := _named_faults(spec, settings):
         raise SpecError(faults)
     return spec
 
 
-def _comparison(data: Any, data_root: Path) -> ComparisonSpec:
+def _named_faults(spec: StudySpec, settings: Settings) -> list[FieldFault]:
+    """Of what the spec names and asks for, as far as it can be seen here."""
+    faults = source_faults(spec, settings.data_root)
+    if settings.artifacts is None and (spec.checkpoints or (spec.repeats and spec.repeats.keep)):
+        remedy = "leave it out, or set MUDMAN_ARTIFACTS to a folder or s3://bucket/prefix"
+        faults.append(FieldFault("checkpoints", "cannot be kept: no place for them is configured", remedy))
+    return faults
+
+
+def _comparison(data: Any, settings: Settings) -> ComparisonSpec:
     spec = parse_comparison(data)
     faults: dict[FieldFault, list[str]] = {}
     for variant, study in spec.studies.items():
-        for fault in source_faults(study, data_root):
+        for fault in _named_faults(study, settings):
             faults.setdefault(fault, []).append(variant)
     if faults:
         everywhere = len(spec.studies)

@@ -56,6 +56,11 @@ class Client:
             base_url=self.url, timeout=timeout, trust_env=not is_loopback(parts.hostname), headers=headers
         )
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it listens on this machine's loopback."""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
     def __enter__(self) -> "Client":
         return self
 
@@ -168,6 +173,30 @@ class Client:
         """A new study with wider ranges; ``wanted``: fields of the request, such as ``ranges``. Safe to repeat."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         return self._ask("POST", f"/studies/{_part(study_id)}/widen", repeat=True, headers=headers, json=wanted)
+
+    def confirm(self, study_id: str, **wanted: int) -> Document:
+        """A study that runs the ``best`` configurations again on so many fresh ``seeds``. Safe to repeat."""
+        return self._ask("POST", f"/studies/{_part(study_id)}/confirm", repeat=True, json=wanted)
+
+    def keep(self, study_id: str, **wanted: Any) -> Document:
+        """A study that runs the ``best``, or these ``trials``, once more to keep their weights. Safe to repeat."""
+        return self._ask("POST", f"/studies/{_part(study_id)}/checkpoints", repeat=True, json=wanted)
+
+    def checkpoints(self, study_id: str) -> Document:
+        """Weights that are kept of a study, and the studies that keep them."""
+        return self._ask("GET", f"/studies/{_part(study_id)}/checkpoints", repeat=True)
+
+    def download(self, path: str, start: int = 0) -> Iterator[bytes]:
+        """A file at an address of the API from byte ``start`` on, in parts. Raises ``Unreachable`` if it breaks off."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            with self._http.stream("GET", path, headers=headers) as answer:
+                if not answer.is_success or (start and answer.status_code != 206):
+                    answer.read()
+                    self._read(answer)
+                yield from answer.iter_bytes(1 << 20)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
 
     def statistics(self, study_id: str, *, seed: int | None = None) -> Document:
         """Means, convergence, saturated ranges and compute; ``seed``: of the bootstrap."""

@@ -5,6 +5,7 @@ from typing import Any
 from mudman import presets
 from mudman.specs import SPEC_VERSION, parse
 from service.bodies import JSON, YAML
+from service.confirmation_example import CONFIRMATION
 from service.cost import cost_of
 
 _ID = "st_Jb2kSxq0V9tLw3aZ"
@@ -159,6 +160,7 @@ BEST = {
         "epoch": 1,
     },
     "checkpoint": None,
+    "confirmation": CONFIRMATION,
 }
 
 _ABOUT = presets.about("quickstart")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mudman.faults import MudmanError
 from service.comparison_table import TableView, table
+from service.confirmation_views import confirmation_view
 from service.statistics.compute import Attempt, best_first, by_outcome, tally
 from service.statistics.means import TOP
 from service.store.exports import Finished
@@ -68,6 +69,13 @@ class ExportedTrial(View):
     finished_at: datetime.datetime | None
 
 
+class ExportedRepeat(View):
+    """The study that ran the best ones again, and its finished attempts."""
+
+    study: ExportedStudy
+    trials: list[ExportedTrial]
+
+
 class StudyExport(View):
     """One study."""
 
@@ -78,6 +86,8 @@ class StudyExport(View):
     """Made from what stands here, and nothing else (docs/statistics.md)."""
     trials: list[ExportedTrial]
     """By ordinal and attempt."""
+    confirmation: ExportedRepeat | None = None
+    """The latest one, where there is any."""
 
 
 class ExportedComparison(View):
@@ -105,11 +115,29 @@ class NoExport(MudmanError):
     """The document is no export that can be read here."""
 
 
-def study_export(study: Study, attempts: Sequence[Finished], *, seed: int = 0) -> StudyExport:
+def study_export(
+    study: Study,
+    attempts: Sequence[Finished],
+    confirming: Study | None = None,
+    runs: Sequence[Finished] = (),
+    *,
+    seed: int = 0,
+) -> StudyExport:
+    """``confirming``: the study's latest confirmation, with its finished attempts, ``runs``."""
+    about, trials = _exported(study, attempts)
+    again = None
+    if confirming is not None:
+        of, ran = _exported(confirming, runs)
+        again = ExportedRepeat(study=of, trials=ran)
+    return StudyExport(
+        study=about, statistics=_statistics(about, trials, again, seed), trials=trials, confirmation=again
+    )
+
+
+def _exported(study: Study, attempts: Sequence[Finished]) -> tuple[ExportedStudy, list[ExportedTrial]]:
     plain = {name: getattr(study, name) for name in ExportedStudy.model_fields}
     about = ExportedStudy(**plain | {"preparation": _slim(study.preparation)})
-    trials = [ExportedTrial.model_construct(**one._asdict()) for one in attempts]
-    return StudyExport(study=about, statistics=_statistics(about, trials, seed), trials=trials)
+    return about, [ExportedTrial.model_construct(**one._asdict()) for one in attempts]
 
 
 def comparison_export(
@@ -151,7 +179,8 @@ def verify(document: Mapping[str, Any]) -> list[str]:
 
 def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
     if isinstance(export, StudyExport):
-        again = _statistics(export.study, export.trials, export.statistics.bootstrap.seed)
+        seed = export.statistics.bootstrap.seed
+        again = _statistics(export.study, export.trials, export.confirmation, seed)
         yield from _differing(export.statistics.model_dump(), again.model_dump(), "statistics")
         return
     found = export.table
@@ -178,11 +207,14 @@ def _equal(stated: Any, computed: Any) -> bool:
     return stated == computed
 
 
-def _statistics(study: ExportedStudy, trials: Iterable[ExportedTrial], seed: int) -> StatisticsView:
+def _statistics(
+    study: ExportedStudy, trials: Iterable[ExportedTrial], again: ExportedRepeat | None, seed: int
+) -> StatisticsView:
     attempts = _attempts(trials)
     minimise = study.spec.get("objective", {}).get("direction") == "minimize"
     top = best_first(attempts, TOP, minimise=minimise)
-    return study_statistics(study, by_outcome(attempts), top, seed=seed)
+    confirmation = again and confirmation_view(study, again.study, _attempts(again.trials))
+    return study_statistics(study, by_outcome(attempts), top, confirmation=confirmation, seed=seed)
 
 
 def _table(comparison: ExportedComparison, studies: Sequence[StudyExport], reference: str, seed: int) -> TableView:
@@ -202,5 +234,11 @@ def _slim(preparation: dict[str, Any] | None) -> dict[str, Any] | None:
     if preparation is None:
         return None
     baseline = preparation.get("baseline")
-    kept = baseline and {name: part for name, part in baseline.items() if name not in _BULKY}
-    return preparation | {"baseline": kept}
+    slim = {"baseline": baseline and _without_bulk(baseline)}
+    if "baselines" in preparation:
+        slim["baselines"] = [_without_bulk(one) for one in preparation["baselines"]]
+    return preparation | slim
+
+
+def _without_bulk(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in result.items() if name not in _BULKY}

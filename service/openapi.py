@@ -6,8 +6,18 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from mudman.specs import StudySpec
+from mudman.specs.repeats import ConfirmationSpec
 from service.access import cookie, rules
-from service.bodies import ComparisonPresetRequest, Enqueue, Extension, NewToken, PresetRequest, Retry, Widening
+from service.bodies import (
+    ComparisonPresetRequest,
+    Enqueue,
+    Extension,
+    Keeping,
+    NewToken,
+    PresetRequest,
+    Retry,
+    Widening,
+)
 from service.cost import ComparisonDryRun, DryRun
 from service.declared_problems import problems
 from service.problems import Problem
@@ -23,6 +33,7 @@ def complete(app: FastAPI) -> FastAPI:
         if app.openapi_schema is None:
             document = generate()
             asked = (StudySpec, PresetRequest, ComparisonPresetRequest, Extension, Retry, Enqueue, Widening, NewToken)
+            asked += (ConfirmationSpec, Keeping)
             answered = (Problem, DryRun, ComparisonDryRun)
             _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
             _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from mudman.artifacts import ArtifactsUnavailable, NoArtifacts
 from mudman.faults import FieldFault, MudmanError, SpecError
 from service.access.refusals import (
     CrossSite,
@@ -34,6 +35,7 @@ from service.store.pages import InvalidCursor
 from service.store.refusals import (
     NoRoom,
     NotFinished,
+    NothingToRepeat,
     NothingToRetry,
     NothingToWiden,
     PartOfComparison,
@@ -80,6 +82,14 @@ class UnknownVariant(MudmanError):
 
 class UnknownPreset(MudmanError):
     """No preset has this name."""
+
+
+class NoCheckpoint(MudmanError):
+    """The weights of this trial are not kept; the message says how they can be."""
+
+
+class NoSuchRange(MudmanError):
+    """The part that was asked for lies behind the end of the file."""
 
 
 class NoFigure(MudmanError):
@@ -153,6 +163,11 @@ KINDS: dict[type[MudmanError], Kind] = {
     NotAcceptable: Kind(406, "not-acceptable", "The answer is of no kind that the client takes"),
     NameTaken: Kind(409, "name-taken", "The name is taken by another spec"),
     RefusedTransition: Kind(409, "refused-transition", "The study's state does not allow this"),
+    NoArtifacts: Kind(409, "no-artifacts", "There is no place where checkpoints could be kept"),
+    ArtifactsUnavailable: Kind(503, "artifacts-unavailable", "The place for checkpoints does not answer"),
+    NoSuchRange: Kind(416, "no-such-range", "The file has no such part"),
+    NoCheckpoint: Kind(404, "no-checkpoint", "There is no such checkpoint"),
+    NothingToRepeat: Kind(409, "nothing-to-repeat", "No trial can be run again"),
     NothingToRetry: Kind(409, "nothing-to-retry", "There is nothing to retry"),
     NothingToWiden: Kind(409, "nothing-to-widen", "No range is known to be too narrow"),
     NoRoom: Kind(409, "no-room", "The budget has no room for more trials"),

@@ -2,6 +2,7 @@
 ranges and trials only two are shown."""
 
 from mudman.specs import SPEC_VERSION
+from service.confirmation_example import CONFIRMATION
 from service.examples import STUDY
 
 STATISTICS = {
@@ -99,6 +100,7 @@ STATISTICS = {
             },
         },
     },
+    "confirmation": CONFIRMATION,
     "bootstrap": {"seed": 0, "resamples": 10000, "confidence": 0.95},
 }
 

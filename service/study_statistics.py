@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mudman.specs import Range, StudySpec
+from service.confirmation_views import ConfirmationView
 from service.statistics import bootstrap, differences
 from service.statistics.bootstrap import Sample
 from service.statistics.compute import Attempt, Tally, total
@@ -109,11 +110,18 @@ class StatisticsView(View):
     """Names of the ranges that may be too narrow."""
     compute: StudyCompute
     """With pruned and failed trials."""
+    confirmation: ConfirmationView | None = None
+    """What is left of the best on fresh seeds, by the latest confirmation; null where nobody asked for one."""
     bootstrap: BootstrapView
 
 
 def study_statistics(
-    study: Any, parts: Mapping[str, Tally], top: Sequence[Attempt], *, seed: int = 0
+    study: Any,
+    parts: Mapping[str, Tally],
+    top: Sequence[Attempt],
+    *,
+    confirmation: ConfirmationView | None = None,
+    seed: int = 0,
 ) -> StatisticsView:
     """``study``: as a row of the store or of an export has it (``comparison_table.Variant``, with a name).
     ``parts``: what it found and spent, by outcome; ``top``: the best valid trials, best first, with their
@@ -137,6 +145,7 @@ def study_statistics(
             **_compute(whole, spec),
             by_outcome={outcome: ComputeView(**_compute(parts[outcome], spec)) for outcome in sorted(parts)},
         ),
+        confirmation=confirmation,
         bootstrap=BootstrapView.of(seed),
     )
 

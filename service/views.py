@@ -3,17 +3,13 @@
 import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from mudman.specs import StudySpec
+from service.confirmation_views import ConfirmationView
 from service.store.pages import StudyRow
 from service.store.standing import Progress
 from service.store.states import State
 from service.store.tables import Group, Study, Trial
-
-
-class View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
+from service.view import View
 
 
 class Live(View):
@@ -164,6 +160,8 @@ class BestView(View):
     """What is needed to make the number again: spec hash, revisions, data, versions, machine."""
     checkpoint: str | None
     """Link to the unlearned weights, where they were kept."""
+    confirmation: ConfirmationView | None
+    """What is left of it on fresh seeds, by the latest confirmation; null where nobody asked for one."""
 
 
 def study_view(study: Study, group: Group, progress: Progress) -> StudyView:
@@ -255,7 +253,10 @@ def trial_view(attempts: list[Trial]) -> TrialView:
 _BULKY = ("trace", "token_losses")
 
 
-def best_view(study: Study, trial: Trial) -> BestView:
+def best_view(
+    study: Study, trial: Trial, confirmation: ConfirmationView | None = None, *, kept: bool = False
+) -> BestView:
+    """``kept``: whether its weights are there."""
     prepared = study.preparation or {}
     initial = None
     if study.preparation:
@@ -280,5 +281,6 @@ def best_view(study: Study, trial: Trial) -> BestView:
             "worker": trial.worker,
             "epoch": trial.epoch,
         },
-        checkpoint=None,
+        checkpoint=f"/studies/{study.id}/checkpoints/{trial.ordinal}" if kept else None,
+        confirmation=confirmation,
     )

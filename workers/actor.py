@@ -9,16 +9,20 @@ caches with it. Errors are results.
 import logging
 import os
 import platform
+import tempfile
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.tune import Trainable
 
-from mudman import logs, run_trial
+from mudman import artifacts, logs, run_trial
+from mudman.checkpoints import CARD, Keeping
 from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, TrialResult
+from mudman.specs import StudySpec
 from workers.orders import Order, Word, versions
 
 log = logging.getLogger(__name__)
@@ -148,7 +152,25 @@ def _result(order: Order, report) -> TrialResult:
     if order.versions != versions():
         message = f"the runner has {order.versions}, this worker has {versions()}. Remedy: give both the same image"
         return TrialResult(outcome=Outcome.ERROR, fault=Fault(type="VersionMismatch", message=message))
-    return run_trial(order.spec.for_trial(order.ordinal), order.hyperparameters, report, order.cuts)
+    spec = order.spec.for_trial(order.ordinal)
+    if spec.repeats and spec.repeats.keep:
+        return _kept(order, spec, report)
+    return run_trial(spec, order.hyperparameters, report, order.cuts)
+
+
+def _kept(order: Order, spec: StudySpec, report) -> TrialResult:
+    """The trial, and its weights in the artifact store: under a key of this attempt alone, the manifest last. Raises
+    ``ArtifactsUnavailable``."""
+    store, key = artifacts.here(), f"{order.study_id}/{order.ordinal}-{order.attempt}"
+    store.put_bytes(f"{key}/{CARD}", b"Not finished.\n")  # a store that takes nothing is known before hours of work
+    with tempfile.TemporaryDirectory(prefix="mudman-checkpoint-") as folder:
+        keeping = Keeping.of(spec, order.ordinal, Path(folder))
+        result = run_trial(spec, order.hyperparameters, report, keeping=keeping)
+        if result.checkpoint is None:
+            return result
+        for file in result.checkpoint.files:
+            store.put(f"{key}/{file.name}", Path(folder) / file.name)
+    return result.model_copy(update={"checkpoint": result.checkpoint.model_copy(update={"key": key})})
 
 
 def _whereabouts() -> dict[str, Any]:

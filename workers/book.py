@@ -108,5 +108,7 @@ class Book:
 
     @property
     def hopeless(self) -> bool:
-        """More ended without counting than a study may waste."""
-        return self.wasted > max(WASTE, self.spec.budget.trials / 2)
+        """More ended without counting than a study may waste. Trials that are run again had counted before: of these
+        each may be replaced once."""
+        repeats = self.spec.repeats
+        return self.wasted > (repeats.trials if repeats else max(WASTE, self.spec.budget.trials / 2))

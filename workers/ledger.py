@@ -14,7 +14,7 @@ from contextlib import suppress
 from sqlalchemy import select
 
 from mudman.results import TrialResult
-from service.store import attempts, events, leases, nodes, studies
+from service.store import attempts, events, leases, nodes, repeating, studies
 from service.store.attempts import Report
 from service.store.database import Database, DatabaseUnavailable
 from service.store.events import UnknownStudy
@@ -173,11 +173,14 @@ class Ledger(threading.Thread):
         try:
             with self._database.begin() as session:
                 leases.guard(session, self._lease)
-                studies.change_state(session, study.id, action, data=data, problem=problem)
+                changed = studies.change_state(session, study.id, action, data=data, problem=problem)
+                following = repeating.as_asked(session, changed) if action is Action.COMPLETE else []
         except (RefusedTransition, UnknownStudy) as refusal:
             log.info("%s", refusal)  # somebody was faster: cancelled, for example
         else:
             log.info("study %s: %s", study.id, action, extra={"study_id": study.id})
+            for one in following:
+                log.info("study %s follows: %s", one.id, one.name, extra={"study_id": study.id})
         self._dismiss(study.id)
 
     def _dismiss(self, study_id: str) -> None:

@@ -22,6 +22,7 @@ from service.store.attempts import Ending, Record, Recorded
 from service.store.database import Database
 from service.store.leases import Lease
 from service.store.mirror import Mirror, Suggestion, distribution
+from service.store.pinning import pinned
 from service.store.states import State
 from workers.book import Attempt, Book
 from workers.curves import Curves
@@ -56,7 +57,7 @@ class StudyInHand:
         self._database, self._lease, self.id = database, lease, study_id
         with database.begin() as session:
             study = studies.get(session, study_id)
-            self.spec, self.state = _pinned(StudySpec.model_validate(study.spec), study.preparation), State(study.state)
+            self.spec, self.state = pinned(StudySpec.model_validate(study.spec), study.preparation), State(study.state)
             self.queued_at, self.prepared = study.queued_at, study.preparation is not None
             optuna_rows.create(session, study_id, self.spec.objective.direction)
             left_behind = attempts.unfinished(session, study_id)
@@ -74,7 +75,7 @@ class StudyInHand:
 
     def pin(self, preparation: dict[str, Any]) -> None:
         """From now on trials use the revisions that the preparation found, whatever the branches move to."""
-        self.spec = self.book.spec = _pinned(self.spec, preparation)
+        self.spec = self.book.spec = pinned(self.spec, preparation)
 
     def next(self, meanwhile: Callable[[], None] = lambda: None) -> Attempt | None:
         """Start the next attempt in both tables, and in the book; None if there is none to start. May raise
@@ -122,7 +123,7 @@ class StudyInHand:
             return None
         chosen = self._first_enqueued()
         try:
-            suggestion = self._suggested(chosen and chosen.hyperparameters, meanwhile)
+            suggestion = self._suggested(chosen.hyperparameters if chosen else self._repeated(), meanwhile)
         except Exception as error:  # whatever a sampler's arithmetic may end in
             fault = Fault(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
             raise SamplerFailed(fault) from error
@@ -139,6 +140,11 @@ class StudyInHand:
             while wait([thought], LISTEN).not_done:
                 meanwhile()
         return thought.result()
+
+    def _repeated(self) -> dict[str, float] | None:
+        """What the next trial repeats, in a study that repeats others."""
+        repeats = self.spec.repeats
+        return repeats and repeats.hyperparameters(self._mirror.following, self.spec.search_space())
 
     def _first_enqueued(self) -> Row[tuple[int, dict[str, float]]] | None:
         if not self._enqueued:
@@ -160,19 +166,6 @@ class StudyInHand:
     def _record(self, ordinal: int, attempt: int, result: TrialResult) -> Recorded | None:
         with self._database.begin() as session:
             return attempts.record(session, self._lease, self.id, ordinal, attempt, result)
-
-
-def _pinned(spec: StudySpec, preparation: dict[str, Any] | None) -> StudySpec:
-    if preparation is None:
-        return spec
-    sections = {"model": spec.model.model_copy(update={"revision": preparation["model_revision"]})}
-    for field, corpus in preparation["corpora"].items():
-        found = {"revision": corpus["revision"]}
-        if field == "attack":  # texts of its own
-            sections[field] = spec.attack.model_copy(update={"texts": spec.attack.texts.model_copy(update=found)})
-        else:
-            sections[field] = getattr(spec, field).model_copy(update=found)
-    return spec.model_copy(update=sections)
 
 
 def _mirror(spec: StudySpec, book: Book, rows: list[Record]) -> Mirror:

@@ -2,7 +2,9 @@
 FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 TZ=UTC \
     PATH=/opt/mudman/bin:$PATH
-RUN useradd --uid 10001 --create-home mudman && python -m venv /opt/mudman
+# A named volume takes its owner from the folder that it is first mounted over.
+RUN useradd --uid 10001 --create-home mudman && python -m venv /opt/mudman \
+    && install --directory --owner=mudman /artifacts
 
 # Before the source, so that an edit of it does not install them again.
 WORKDIR /src

@@ -4,7 +4,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_
     PATH=/opt/mudman/bin:$PATH
 # A named volume takes its owner from the folder that it is first mounted over.
 RUN useradd --uid 10001 --create-home mudman && python -m venv /opt/mudman \
-    && install --directory --owner=mudman /home/mudman/.cache /home/mudman/.cache/huggingface
+    && install --directory --owner=mudman /home/mudman/.cache /home/mudman/.cache/huggingface /artifacts
 
 # Before the source, so that an edit of it does not install them again.
 WORKDIR /src

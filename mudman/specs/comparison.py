@@ -149,7 +149,7 @@ def _named(document: dict[str, Any], variant: str) -> dict[str, Any]:
 
 def _without_unlearning(base: dict[str, Any]) -> dict[str, Any]:
     """The same attack on the untouched model, once; nothing can be over a bound there."""
-    bare = {key: value for key, value in base.items() if key != "constraint"}
+    bare = {key: value for key, value in base.items() if key not in ("constraint", "checkpoints")}
     return merged(bare | {"method": {"type": "none"}}, {"budget.trials": 1})
 
 

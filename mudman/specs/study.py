@@ -9,20 +9,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mudman.faults import FieldFault, between_fields
 from mudman.specs.attack import AttackSpec, BudgetSpec, ConstraintSpec, ObjectiveSpec
-from mudman.specs.base import Model, Name, Range, Seed
+from mudman.specs.base import Model, Name, Range
 from mudman.specs.evaluations import Evaluation, RecordSpec
 from mudman.specs.methods import MethodSpec
+from mudman.specs.repeats import CheckpointsSpec, ConfirmationSpec, RepeatsSpec, SeedsSpec
 from mudman.specs.search import Pruner, Sampler, SamplerSpec
 from mudman.specs.sources import BatchSpec, CorpusSpec, ModelSpec
 
 SPEC_VERSION = 2
-
-
-class SeedsSpec(Model):
-    data: Seed = 42
-    """Shuffle that splits the corpora into train, validation and test."""
-    trial: Seed = 42
-    """Set before unlearning and again before the attack."""
 
 
 def _whole_cards(gpus: float) -> float:
@@ -78,10 +72,18 @@ class StudySpec(Model):
     evaluations: Annotated[tuple[Evaluation, ...], Field(strict=False)] = ()
     """Measured on the untouched, the unlearned and the attacked model."""
     record: RecordSpec = RecordSpec()
+    confirmation: ConfirmationSpec | None = None
+    """What is run again on fresh seeds when the study completes; null: nothing, unless somebody asks for it."""
+    checkpoints: CheckpointsSpec | None = None
+    """Whose weights are kept when the study completes; null: nobody's, unless somebody asks for it."""
+    repeats: RepeatsSpec | None = None
+    """Trials of another study that this one runs again, instead of a search: what confirmations and checkpoints are."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudySpec":
         faults = divisibility_faults(self.method, self.attack, self.budget) + self._unmeasured()
+        if self.repeats is not None:
+            faults += self.repeats.faults(self.search_space(), self.budget.trials)
         if self.sampler.type == "grid":
             faults += self.sampler.grid_faults(self.search_space(), self.budget.trials)
         if self.pruner is not None and self.objective.metric != "forget_loss":
@@ -122,10 +124,14 @@ class StudySpec(Model):
         return faults
 
     def for_trial(self, ordinal: int) -> "StudySpec":
-        """The spec as trial ``ordinal`` gets it: without the record that was asked for other trials only."""
-        if self.record.trials is None or ordinal in self.record.trials:
-            return self
-        return self.model_copy(update={"record": RecordSpec()})
+        """The spec as trial ``ordinal`` gets it: without the record that was asked for other trials only, and with the
+        seeds that it repeats another one under."""
+        own = {}
+        if self.repeats is not None:
+            own["seeds"] = self.repeats.seeds_of(ordinal)
+        if not (self.record.trials is None or ordinal in self.record.trials):
+            own["record"] = RecordSpec()
+        return self.model_copy(update=own) if own else self
 
     def search_space(self) -> dict[str, Range]:
         """Ranges that are searched, by dotted path below ``method``; fields the variant does not use are left out."""

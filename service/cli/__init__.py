@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mudman.faults import MudmanError
-from service.cli import access, acting, cluster, comparing, doctor, happening, here, keeping, remote, reporting
+from service.cli import access, acting, cluster, comparing, doctor, happening, here, keeping, pulling, remote, reporting
 
 EPILOG = "Exit codes: 0 done, 1 it failed or nothing answers, 2 wrong usage or bad input, 130 interrupted."
 
@@ -29,6 +29,7 @@ reporting.register(app)
 cluster.register(app)
 keeping.register(app)
 access.register(app)
+pulling.register(app)
 doctor.register(app)
 
 

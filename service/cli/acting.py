@@ -25,7 +25,7 @@ class Failed(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    for command in (pause, resume, cancel, extend, retry, enqueue, widen, delete):
+    for command in (pause, resume, cancel, extend, retry, enqueue, widen, confirm, delete):
         app.command()(command)
 
 
@@ -118,6 +118,21 @@ def widen(
     with connect(url) as client:
         parent = resolve(client, study)["id"]
         made = client.widen(parent, **{field: value for field, value in wanted.items() if value is not None})
+    display.submitted(made, client.url, as_json)
+
+
+def confirm(
+    study: StudyRef,
+    best: Annotated[int, typer.Option(min=1, help="Configurations.")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs of each.")] = 5,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Run the best configurations again on fresh seeds and other held-out batches. `mudman best` then shows both."""
+    from service.cli import display
+
+    with connect(url) as client:
+        made = client.confirm(resolve(client, study)["id"], best=best, seeds=seeds)
     display.submitted(made, client.url, as_json)
 
 

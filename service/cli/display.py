@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from service.cli.confirmation_display import confirmation
 from service.cli.watching import objective
 
 Document = Mapping[str, Any]
@@ -103,6 +104,8 @@ def best(study: Document, found: Document, json_wanted: bool) -> None:
         return
     console = stdout()
     console.print(comparison(study, found))
+    if found["confirmation"]:
+        console.print(confirmation(found["confirmation"]))
     console.print(hyperparameters(found))
 
 

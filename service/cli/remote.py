@@ -40,13 +40,18 @@ def submit(
     follow: Follow = False,
     dry_run: DryRun = False,
     variant: Annotated[str | None, typer.Option(help="Which one, where the preset is a comparison.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of your own model. It is looked at first: fits? which modules?")
+    ] = None,
+    preflight: Annotated[bool, typer.Option(help="Refuse what does not fit, before it is queued.")] = True,
     as_json: AsJson = False,
     url: Url = None,
 ) -> int:
     """Submit a study."""
-    from service.cli import display
+    from service.cli import display, own_model
 
-    body, media_type = document(spec, overrides_of(changes or []))
+    own = own_model.named(model) if model else {}
+    body, media_type = document(spec, overrides_of(changes or []) | own)
     if variant is not None:
         if not isinstance(body, dict) or "preset" not in body:
             raise typer.BadParameter(
@@ -54,6 +59,9 @@ def submit(
             )
         body["variant"] = variant
     with connect(url) as client:
+        if model and preflight:
+            said = client.submit(body, media_type=media_type, dry_run=True)
+            own_model.check(model, said, here=client.is_local)
         answer = client.submit(body, media_type=media_type, dry_run=dry_run)
         if dry_run:
             display.dry_run(answer, as_json)

@@ -7,6 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.confirmation_display import confirmation
+
 Document = Mapping[str, Any]
 
 
@@ -19,6 +21,8 @@ def statistics(found: Document) -> Group:
     if found["saturated"]:
         names = ", ".join(found["saturated"])
         parts.append(Text(f"may be too narrow: {names}. Search further: `mudman widen {found['study']}`"))
+    if found["confirmation"]:
+        parts.append(confirmation(found["confirmation"]))
     return Group(*parts, Text(_compute(found["compute"])))
 
 

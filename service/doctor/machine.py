@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.doctor import Finding, Site
+from mudman.artifacts import Artifacts, ArtifactsUnavailable
+from service.doctor import Finding, Site, broken
 
 ROOM = 1_000_000_000
 """Bytes that should be free for database and logs."""
@@ -21,6 +22,7 @@ def checks(site: Site) -> Iterator[Finding]:
     yield state_folder(site.settings.state_dir)
     yield room(site.settings.state_dir)
     yield data_root(site.settings.data_root)
+    yield artifacts(site.settings.artifacts)
     if importlib.util.find_spec("ray") is None:
         yield Finding("shared memory", None, "Ray is not installed here")
     else:
@@ -61,6 +63,17 @@ def data_root(folder: Path) -> Finding:
     if not os.access(folder, os.R_OK | os.X_OK):
         return Finding("data root", False, f"{folder} may not be read", f"let this user read it: chmod a+rX {folder}")
     return Finding("data root", True, str(folder))
+
+
+def artifacts(place: str | None) -> Finding:
+    """Whether the place where checkpoints are kept answers; the API's may be one that it only reads."""
+    if place is None:
+        return Finding("artifacts", None, "no place of checkpoints is configured (`mudman up` has one of its own)")
+    try:
+        Artifacts(place).keys("check")
+    except ArtifactsUnavailable as error:
+        return broken("artifacts", error)
+    return Finding("artifacts", True, place)
 
 
 def shared_memory(folder: Path) -> Finding:

@@ -13,12 +13,12 @@ from service.comparison_table import Measure, TableView, at_equal_compute, table
 from service.comparison_views import ComparisonPage, ComparisonView, comparison_summary, comparison_view
 from service.cost import comparison_dry_run
 from service.declared_problems import problems
-from service.export import ComparisonExport, comparison_export, study_export
+from service.export import ComparisonExport, comparison_export
 from service.problems import UnknownVariant
 from service.routes import Configuration, Key, Store, Text, Who
-from service.routes.statistics import Seed, attachment
+from service.routes.statistics import Seed, attachment, exported
 from service.routes.studies import read_labels
-from service.store import comparisons, exports, pages, standing
+from service.store import comparisons, pages, standing
 from service.store.tables import Comparison, Study
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
@@ -69,7 +69,7 @@ def create(
     are queued again by that, and run once the trials have ended that their group runs at that moment. Another one
     under the name is refused (409).
     """
-    submission = parse_comparison_submission(body, settings.data_root, who)
+    submission = parse_comparison_submission(body, settings, who)
     if dry_run:
         dry = comparison_dry_run(submission.spec)
         return Response(dry.model_dump_json(), media_type="application/json")
@@ -181,8 +181,7 @@ def show_export(comparison_id: str, store: Store, reference: Reference = None, s
     (`mudman verify`)."""
     with store.begin() as session:
         comparison, rows, main = compared(session, comparison_id, reference)
-        exported = [study_export(study, exports.finished(session, study.id), seed=seed) for study in rows]
-        made = comparison_export(comparison, exported, main, seed=seed)
+        made = comparison_export(comparison, [exported(session, study, seed) for study in rows], main, seed=seed)
     return attachment(made.model_dump_json(), "application/json", f"{comparison_id}.json")
 
 

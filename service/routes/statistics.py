@@ -3,13 +3,16 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
 
 from service import export, statistics_examples
 from service.declared_problems import problems
 from service.export import StudyExport, study_export
 from service.routes import Store
+from service.routes.repeats import confirmation_of
 from service.statistics.means import TOP
-from service.store import exports, standing, studies
+from service.store import exports, repeating, standing, studies
+from service.store.tables import Study
 from service.study_statistics import StatisticsView, study_statistics
 
 router = APIRouter(prefix="/studies/{study_id}", tags=["statistics"])
@@ -32,7 +35,8 @@ def show(study_id: str, store: Store, seed: Seed = 0):
     with store.begin() as session:
         study = studies.get(session, study_id)
         parts = standing.by_outcome(session, [study_id])[study_id]
-        return study_statistics(study, parts, standing.top(session, study, TOP), seed=seed)
+        top = standing.top(session, study, TOP)
+        return study_statistics(study, parts, top, confirmation=confirmation_of(session, study), seed=seed)
 
 
 @router.get(
@@ -53,10 +57,17 @@ def show_export(
     alone (`mudman verify`)."""
     with store.begin() as session:
         study = studies.get(session, study_id)
-        made = study_export(study, exports.finished(session, study_id), seed=seed)
+        made = exported(session, study, seed)
     if format == "csv":
         return attachment(export.as_csv(made), "text/csv", f"{study_id}.csv")
     return attachment(made.model_dump_json(), "application/json", f"{study_id}.json")
+
+
+def exported(session: Session, study: Study, seed: int) -> StudyExport:
+    """With its latest confirmation."""
+    child = repeating.newest(session, study.id, keeping=False)
+    runs = exports.finished(session, child.id) if child else []
+    return study_export(study, exports.finished(session, study.id), child, runs, seed=seed)
 
 
 def attachment(text: str, media_type: str, name: str) -> Response:

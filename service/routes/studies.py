@@ -89,7 +89,7 @@ def create(
     again by that, and keeps the trials that count. Another spec under a name that the owner has used is refused (409),
     with the difference.
     """
-    submission = parse_submission(body, settings.data_root, who)
+    submission = parse_submission(body, settings, who)
     spec = submission.spec
     if dry_run:
         dry = DryRun(valid=True, spec=spec.model_dump(mode="json"), unused=spec.unused(), cost=cost_of(spec))

@@ -11,7 +11,8 @@ from service import examples
 from service.declared_problems import problems
 from service.problems import NoValidTrial, UnknownTrial
 from service.routes import Store
-from service.store import pages, standing, studies
+from service.routes.repeats import confirmation_of
+from service.store import checkpoints, pages, standing, studies
 from service.store.states import State
 from service.store.tables import Study
 from service.views import BestView, TrialPage, TrialView, best_view, trial_summary, trial_view
@@ -45,7 +46,9 @@ def best(study_id: str, store: Store):
         trial = standing.best(session, study)
         if trial is None:
             raise NoValidTrial(_why_none(session, study))
-        return best_view(study, trial)
+        kept = checkpoints.of(session, study).get(trial.ordinal)
+        agrees = kept is not None and kept.checkpoint.agreement != "differs"
+        return best_view(study, trial, confirmation_of(session, study), kept=agrees)
 
 
 @router.get(

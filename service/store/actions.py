@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from mudman.faults import SpecError
 from mudman.results import Outcome
 from mudman.specs import SPEC_VERSION, parse
-from service.store import gauges, optuna_rows, standing, states, studies
+from service.store import checkpoints, gauges, optuna_rows, standing, states, studies
 from service.store.refusals import NotFinished, NothingToRetry, PartOfComparison, WrongRequest
 from service.store.states import Action, State
 from service.store.tables import Event, Group, Study, Trial
@@ -116,6 +116,8 @@ def remove(session: Session, doomed: Iterable[Study]) -> None:
             )
         optuna_rows.delete(session, study.id)
         gauges.keep(session, study.id)
+        if study.spec.get("repeats", {}).get("keep"):
+            checkpoints.doom(session, [study.id])
         _empty(session, study)
         session.execute(delete_rows(Study).where(Study.id == study.id))
     inhabited = exists().where(Study.group_id == Group.id)

@@ -78,6 +78,10 @@ _FIRST = (
 def _make_sure_of_room(session: Session, study: Study, spec: StudySpec, wanted: int) -> None:
     """Places of the budget are held by what counts, runs, will run again or is in line."""
     total = spec.budget.trials
+    if spec.repeats is not None:
+        raise NoRoom(
+            f"Study {study.id} runs trials of study {spec.repeats.study} again and no others. Enqueue them there."
+        )
     if State(study.state).finished:
         raise NoRoom(
             f"Study {study.id} is {study.state} and runs no more trials. Give it some first: "

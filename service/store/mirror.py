@@ -37,6 +37,11 @@ class Mirror:
         """Whether ``ask`` may take seconds."""
         return self._sampler.thinks_long
 
+    @property
+    def following(self) -> int:
+        """Ordinal of the next trial."""
+        return self._asked
+
     def ask(self, fixed: dict[str, float] | None = None) -> Suggestion:
         """Sample the next ordinal. ``fixed``: values that somebody chose, by dotted path; the sampler has the rest."""
         opened, ordinal, chosen = tuple(sorted(self._open)), self._asked, fixed or {}

@@ -25,3 +25,7 @@ class PartOfComparison(MudmanError):
 
 class NothingToWiden(MudmanError):
     """No range of the study is known to be too narrow, and none was given."""
+
+
+class NothingToRepeat(MudmanError):
+    """The study has no trial that could be run again."""

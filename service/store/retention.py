@@ -1,4 +1,4 @@
-"""What is dropped when it is old: logs of trials, events, audit events, idempotency keys.
+"""What is dropped when it is old: logs of trials, events, audit events, idempotency keys, checkpoints.
 
 Kept for ever: studies and comparisons with their specs, states and preparations; every attempt with its
 hyper-parameters, outcome, value, curves, traces, measurements and reason; the counts; Optuna's rows. Only deleting a
@@ -6,10 +6,13 @@ study removes those. Tokens stay too: one that was revoked must stay known as re
 
 An event stream that is resumed at an event which is gone goes on with the oldest that is left. An idempotency key that
 is gone no longer recognises its request; the owner and the name of the study still do.
+
+Checkpoints are kept for ever unless the settings say otherwise; those of a study that is deleted go with it.
 """
 
 from sqlalchemy import TextClause, text
 
+from service.store import checkpoints
 from service.store.database import Database
 from service.store.settings import Settings
 
@@ -54,7 +57,10 @@ def drop_old(database: Database, settings: Settings) -> dict[str, int]:
         "idempotency_keys": (_KEYS, settings.idempotency_days),
         "audit_events": (_AUDIT, settings.audit_days),
     }
-    return {kind: _drop(database, *how) for kind, how in kinds.items()}
+    dropped = {kind: _drop(database, *how) for kind, how in kinds.items()}
+    if settings.checkpoint_days:
+        checkpoints.let_go(database, settings.checkpoint_days, BATCH)
+    return dropped | {"artifacts": checkpoints.remove_doomed(database, settings)}
 
 
 def _drop(database: Database, statement: TextClause, days: int) -> int:

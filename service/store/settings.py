@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
+from mudman.artifacts import location
 from mudman.faults import MudmanError
 
 PREFIX = "MUDMAN_"
@@ -133,6 +134,11 @@ class Settings(BaseSettings):
     """``{cpus, gpus, trials}`` that an owner's trials may hold at once, by name; ``*``: of each one not named."""
     dashboard_trials: int = Field(20_000, ge=0)
     """Trials of the largest study that Optuna's dashboard shows: it reads all of them into the API's memory."""
+    artifacts: Annotated[str | None, AfterValidator(location)] = None
+    """Where checkpoints are kept: a folder that API, dispatcher and nodes share, or ``s3://bucket/prefix`` (with the
+    usual ``AWS_…`` variables). None: nowhere; the embedded system has a folder in its state folder."""
+    checkpoint_days: int = Field(0, ge=0, le=_LONGEST)
+    """Days that checkpoints are kept; 0: for ever."""
     max_body_bytes: int = Field(1_000_000, ge=1)
     """Longest request body that the API reads."""
     log_days: int = Field(90, ge=0, le=_LONGEST)

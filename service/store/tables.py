@@ -93,6 +93,7 @@ class Study(Table):
         ),
         Index("ix_study_page", "created_at", "id"),
         Index("ix_study_group", "group_id"),
+        Index("ix_study_repeats", "repeats_id", postgresql_where=text("repeats_id is not null")),
         # Also what keeps a variant from having two studies.
         Index("ix_study_comparison", "comparison_id", "variant", unique=True),
     )
@@ -106,6 +107,8 @@ class Study(Table):
     comparison_id: Mapped[str | None] = mapped_column(ForeignKey(Comparison.id, ondelete="CASCADE"))
     variant: Mapped[str | None]
     """Its name in the comparison."""
+    repeats_id: Mapped[str | None] = mapped_column(ForeignKey("mudman.study.id", ondelete="SET NULL"))
+    """The study whose trials this one runs again: a confirmation of it, or its checkpoints."""
     spec: Mapped[dict[str, Any]]
     spec_version: Mapped[int]
     spec_hash: Mapped[str]
@@ -231,6 +234,16 @@ class EnqueuedTrial(Table):
     """Some or all; the sampler chooses the others."""
     ordinal: Mapped[int | None]
     """Trial that took them; set in the transaction that starts it."""
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
+
+
+class DoomedArtifact(Table):
+    """A folder of the artifact store that nothing refers to any more: noted in the transaction that let go of it, so
+    that it is removed whatever dies."""
+
+    __tablename__ = "doomed_artifact"
+
+    prefix: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
 
 

@@ -18,7 +18,7 @@ from service import problems
 from service.comparison_table import table as make_table
 from service.event_views import event_page
 from service.problems import NoValidTrial
-from service.routes import Configuration, Store, Text, cluster, comparisons, studies, trials
+from service.routes import Configuration, Store, Text, checkpoints, cluster, comparisons, studies, trials
 from service.routes.presets import show as show_preset
 from service.store import comparisons as compared
 from service.store import events, recent, running
@@ -102,6 +102,7 @@ def study(study_id: str, store: Store, outcome: Outcome | None = None, cursor: C
         reports=reports,
         charts=CHARTS,
         best=best,
+        kept=checkpoints.list_checkpoints(study_id, store).items,
         why_none=why_none,
         actions=_actions(shown.state, shown.progress.outcomes),
         page=trials.list_trials(study_id, store, trials.TrialFilters(outcome=outcome, cursor=cursor, limit=25)),

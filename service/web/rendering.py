@@ -28,6 +28,31 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
+
+
+def mean(found: Any, signed: bool = False) -> str:
+    """``3.1422 ± 0.0203``."""
+    if found is None:
+        return "–"
+    error = "" if found.standard_error is None else f" ± {found.standard_error:.4f}"
+    return (f"{found.value:+.4f}" if signed else f"{found.value:.4f}") + error
+
+
+def size(value: float) -> str:
+    """``5.3 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"
+
+
+def share(value: float) -> str:
+    return f"{value:.2%}"
+
+
 def short(value: float | None) -> str:
     """``0.00345``, ``1e-07``: four figures of a hyper-parameter."""
     return "–" if value is None else f"{value:.4g}"
@@ -60,6 +85,10 @@ def given(values: dict[str, str]) -> dict[str, str]:
 
 _ENVIRONMENT.filters |= {
     "number": number,
+    "signed": signed,
+    "size": size,
+    "share": share,
+    "mean": mean,
     "short": short,
     "words": words,
     "moment": moment,

@@ -126,6 +126,7 @@ class System:
         # Short leases: what a killed system held is taken over sooner.
         return mine | {
             "MUDMAN_STATE_DIR": str(self.state_dir),
+            "MUDMAN_DATA_ROOT": str(self.state_dir),
             "MUDMAN_LEASE_RENEWAL": "1",
             "MUDMAN_LEASE_EXPIRY": "5",
             # The user's own token is none of it.

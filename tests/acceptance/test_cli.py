@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from embedded_system import MUDMAN, System, simulated
 
+from mudman.results import Curve
 from service.client import Client, Unreachable
 
 
@@ -205,6 +206,29 @@ def test_parts_that_are_killed_are_started_again_and_the_study_ends_whole(system
     assert client.study(study["id"])["progress"]["outcomes"]["valid"] == 6
     ordinals = [trial["ordinal"] for trial in client.trials(study["id"], outcome="valid")]
     assert sorted(ordinals) == sorted(set(ordinals))
+
+
+def test_from_a_model_of_ones_own_to_evidence_in_three_commands(system: System, tmp_path, monkeypatch):
+    """All of it real; and what was pulled comes out of the same attack with the same losses, to the last bit."""
+    from own_model import SHORT, attacked_again, copied
+
+    submitted = system.run("submit", "quickstart", "--model", copied(system.state_dir / "mine"), *SHORT)
+    assert submitted.returncode == 0, submitted.stderr
+    for said in ("llama, 1.32 million parameters in 4 layers", "modules: 4 match", "2 trials of up to 28 passes"):
+        assert said in submitted.stderr
+    watched = system.run("watch", "mine")
+    assert watched.returncode == 0, watched.stderr
+    folder = tmp_path / "unlearned"
+    pulled = system.run("pull", "mine", str(folder), "--json")
+    assert pulled.returncode == 0, pulled.stderr
+    found = json.loads(pulled.stdout)
+    assert (found["agreement"], found["difference"]) == ("bit-equal", 0)
+    assert "bit for bit as the search recorded it" in (folder / "README.md").read_text()
+
+    best = json.loads(system.run("best", "mine", "--json").stdout)
+    assert best["checkpoint"] == f"/studies/{best['study']}/checkpoints/{best['ordinal']}"
+    monkeypatch.setenv("MUDMAN_DATA_ROOT", str(system.state_dir))
+    assert attacked_again(folder) == Curve.model_validate(best["result"]["relearning"])
 
 
 def test_what_is_no_api_is_said():

@@ -2,11 +2,16 @@
 
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
@@ -16,6 +21,7 @@ from service.app import create_app
 from service.store.database import Database
 from service.store.migrate import migrate
 from service.store.settings import Settings
+from workers.embedded.instance import free_port
 from workers.embedded.postgres import Postgres
 
 _TEMPLATE = "migrated"
@@ -121,3 +127,42 @@ def api(database: Database, data_root: Path) -> Iterator[TestClient]:
     app = create_app(Settings(database_url=database.url, data_root=data_root))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """Address of an empty bucket of a server that speaks S3; the variables that lead there are set for the session."""
+    address = f"http://127.0.0.1:{free_port()}"
+    port = address.rpartition(":")[2]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    variables = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_REGION": "us-east-1",
+    }
+    before = {name: os.environ.get(name) for name in variables}
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert httpx.put(f"{address}/kept", trust_env=False).status_code == 200
+                break
+            except httpx.TransportError:
+                assert server.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+        os.environ.update(variables)
+        yield "s3://kept/below/this"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

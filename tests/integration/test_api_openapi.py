@@ -7,6 +7,7 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from test_api_statistics import chosen
 from test_api_trials import finish, result
 
 from mudman.results import Outcome
@@ -69,10 +70,14 @@ def test_lists_the_contract(document):
         "GET /studies/{study_id}/trials/{ordinal}",
         *(
             f"POST /studies/{{study_id}}/{action}"
-            for action in ("pause", "resume", "cancel", "retry", "extend", "widen")
+            for action in ("pause", "resume", "cancel", "retry", "extend", "widen", "confirm")
         ),
         "GET /studies/{study_id}/statistics",
         "GET /studies/{study_id}/export",
+        "POST /studies/{study_id}/checkpoints",
+        "GET /studies/{study_id}/checkpoints",
+        "GET /studies/{study_id}/checkpoints/{ordinal}",
+        "GET /studies/{study_id}/checkpoints/{ordinal}/{file}",
         "POST /studies/{study_id}/trials",
         "DELETE /studies/{study_id}",
         "POST /comparisons",
@@ -160,15 +165,16 @@ def test_the_request_examples_of_actions_are_accepted(api, document, database):
                 studies.change_state(session, made, action)
         for ordinal in (3, 7):
             finish(database, made, ordinal, result(Outcome.ERROR))
-        finish(database, made, 8, result(Outcome.VALID, 3.0), chosen={"unlearning_rate": 0.02})
+        finish(database, made, 8, result(Outcome.VALID, 3.0), chosen=chosen(0.02))
         return made
 
     completed, accepted = (Action.PREPARE, Action.RUN, Action.COMPLETE), 0
-    for action, through in (("extend", completed), ("retry", completed), ("trials", ()), ("widen", ())):
+    through = {"extend": completed, "retry": completed}
+    for action in ("extend", "retry", "trials", "widen", "confirm"):
         body = document["paths"][f"/studies/{{study_id}}/{action}"]["post"]["requestBody"]
         for media_type, described in body["content"].items():
             for name, example in described["examples"].items():
-                made = study(f"{action} {name} {media_type}", *through)
+                made = study(f"{action} {name} {media_type}", *through.get(action, ()))
                 content, headers = json.dumps(example["value"]), {"Content-Type": media_type}
                 answer = api.post(f"/studies/{made}/{action}", content=content, headers=headers)
                 assert answer.status_code in (200, 201), answer.text
@@ -176,7 +182,7 @@ def test_the_request_examples_of_actions_are_accepted(api, document, database):
                 schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
                 assert [error.message for error in validator(document, schema).iter_errors(answer.json())] == []
                 accepted += 1
-    assert accepted == 16
+    assert accepted == 20
 
 
 def test_real_answers_are_true_to_their_schemas(api, document):

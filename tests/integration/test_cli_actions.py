@@ -5,6 +5,7 @@ import json
 
 import pytest
 from ruamel.yaml import YAML
+from test_api_statistics import chosen
 from test_api_trials import finish, result
 from test_cli_comparisons import address, mudman  # noqa: F401 - fixtures
 
@@ -81,3 +82,20 @@ def test_a_comparison_is_deleted_by_its_name(mudman, tmp_path):  # noqa: F811
     assert mudman("delete", "gone soon", "--yes")[0] == 2
     mudman("cancel", "gone soon")
     assert mudman("delete", "gone soon", "--yes") == (0, f"comparison gone soon ({made['id']}) is deleted\n")
+
+
+def test_the_best_is_shown_beside_what_is_left_of_it(mudman, database, submit):  # noqa: F811
+    study_id = submit("to be confirmed")
+    finish(database, study_id, 0, result(Outcome.VALID, 4.0), chosen=chosen(0.01))
+    finish(database, study_id, 1, result(Outcome.VALID, 3.9), chosen=chosen(0.02))
+    made = json.loads(mudman("confirm", "to be confirmed", "--best", "2", "--seeds", "2", "--json")[1])
+    assert (made["name"], made["spec"]["budget"]["trials"]) == ("to be confirmed-confirmed", 4)
+    code, said = mudman("best", study_id)
+    assert (code, "so far (0 of 4 runs, queued)" in said, "no run is valid yet" in said) == (0, True, True)
+    for ordinal, value in enumerate((3.0, 3.2, 3.5, 3.5)):
+        finish(database, made["id"], ordinal, result(Outcome.VALID, value))
+    for command in ("best", "stats"):
+        code, said = mudman(command, study_id)
+        assert "3.1000 ± 0.1000" in said
+        assert "-0.9000 ± 0.1000" in said
+        assert "confirmed best: trial 1, not 0, by +0.4000 ± 0.1000" in said

@@ -66,6 +66,16 @@ def test_nothing_is_wrong_with_an_installation_that_works(state_dir, site, monke
     }
 
 
+def test_where_checkpoints_are_kept(state_dir, site, monkeypatch):
+    assert examine(state_dir, site, monkeypatch)["artifacts"].ok is None
+    monkeypatch.setenv("MUDMAN_ARTIFACTS", str(state_dir / "artifacts"))
+    assert examine(state_dir, site, monkeypatch)["artifacts"].ok is True
+    monkeypatch.setenv("MUDMAN_ARTIFACTS", "ftp://somewhere")
+    found = examine(state_dir, site, monkeypatch)
+    assert list(broken(found)) == ["artifacts"]
+    assert "s3://bucket/prefix" in found["artifacts"].remedy
+
+
 def test_an_empty_machine_is_no_broken_one(state_dir):
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(state_dir), "MUDMAN_STATE_DIR": str(state_dir / "none")}
     command = [MUDMAN, "doctor", "--json"]

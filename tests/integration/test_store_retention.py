@@ -51,6 +51,7 @@ def test_what_is_old_goes(aged):
         "events": 1,
         "idempotency_keys": 1,
         "audit_events": 1,
+        "artifacts": 0,
     }
     assert left(aged) == ({0: None, 1: "words", 2: None}, [2], ["new"], ["/new"])
     with aged.begin() as session:

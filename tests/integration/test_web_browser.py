@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 from test_api_comparisons import post
+from test_api_statistics import chosen
 from test_api_trials import finish, result
 from test_cli_comparisons import address  # noqa: F401 - fixture
 
-from mudman.results import Outcome
-from service.store import events, studies
+from mudman.results import Checkpoint, KeptFile, Outcome
+from service.store import events, repeating, studies
 from service.store.states import Action
 from service.store.tables import Study, Trial
 
@@ -155,6 +156,46 @@ def comparison(api, database) -> str:
     return made["id"]
 
 
+@pytest.fixture(scope="module")
+def confirmed(api, database) -> str:
+    """A study whose best two were run again, and the best of which is kept."""
+    study_id = create(api, "confirmed")
+    for ordinal, value in enumerate((4.0, 3.9)):
+        finish(database, study_id, ordinal, result(Outcome.VALID, value), chosen=chosen(0.004 + 0.01 * ordinal))
+    with database.begin() as session:
+        child = repeating.confirm(session, study_id, best=2, seeds=2).study.id
+        keeping = repeating.keep(session, study_id).study.id
+    for ordinal, value in enumerate((3.0, 3.2, 3.5, 3.5)):
+        finish(database, child, ordinal, result(Outcome.VALID, value))
+    file = KeptFile(name="model.safetensors", bytes=5_267_928, sha256="0d")
+    kept = Checkpoint(ordinal=0, agreement="bit-equal", difference=0.0, files=(file,), key=f"{keeping}/0-1")
+    finish(database, keeping, 0, result(Outcome.VALID, 4.0, checkpoint=kept))
+    return study_id
+
+
+def test_the_best_is_confirmed_by_a_button(browser: Browser, api, database):
+    study_id = create(api, "to be confirmed")
+    finish(database, study_id, 0, result(Outcome.VALID, 4.0), chosen=chosen(0.004))
+    browser.open(f"/ui/studies/{study_id}")
+    browser.click(f"[data-post='/studies/{study_id}/confirm']")
+    browser.shows("Confirmed", "#best")
+    with database.begin() as session:
+        child = repeating.newest(session, study_id, keeping=False).id
+    assert browser.value(f"document.querySelector('#best a[href=\"/ui/studies/{child}\"]').innerText") == "queued"
+    browser.open(f"/ui/studies/{child}")
+    assert "another study again" in browser.text("main")
+
+
+def test_what_is_left_of_the_best_and_where_its_weights_are(browser: Browser, confirmed: str):
+    browser.open(f"/ui/studies/{confirmed}")
+    said = browser.text("#best")
+    for words in ("3.1000 ± 0.1000", "-0.9000 ± 0.1000", "1 ★", "Confirmed best is trial 1, not 0: +0.4000 ± 0.1000"):
+        assert words in said
+    assert "Trial 0: 5.27 MB, bit-equal" in said
+    browser.click("#best summary")
+    assert f"mudman pull {confirmed} ./model --trial 0" in browser.text("#best")
+
+
 def test_a_study_grows_before_ones_eyes(browser: Browser, database, live: str):
     browser.open(f"/ui/studies/{live}")
     browser.shows("live", "#connection")
@@ -267,11 +308,17 @@ def test_what_is_focused_stays_until_it_is_left(browser: Browser, api, database)
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_is_inaccessible_and_nothing_is_too_wide(
-    browser: Browser, live: str, comparison: str, scheme: str
+    browser: Browser, live: str, confirmed: str, comparison: str, scheme: str
 ):
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text("utf-8")
-    pages = ["/", f"/ui/studies/{live}", f"/ui/studies/{live}/trials/0", f"/ui/comparisons/{comparison}"]
+    pages = [
+        "/",
+        f"/ui/studies/{confirmed}",
+        f"/ui/studies/{live}",
+        f"/ui/studies/{live}/trials/0",
+        f"/ui/comparisons/{comparison}",
+    ]
     for path in [*pages, "/ui/cluster", "/ui/new"]:
         browser.scheme(scheme)
         browser.wide(1280)

@@ -114,7 +114,7 @@ def test_a_study(api, study):
     assert "3.2500" in page
     assert "1 valid" in re.sub(r"<[^>]*>|\s+", " ", page).replace("  ", " ") or "valid</span> 1" in page
     buttons = [given["data-post"] for _, given in Markup(page).elements if "data-post" in given]
-    assert buttons == [f"/studies/{study}/retry", f"/studies/{study}/extend"]
+    assert buttons == [f"/studies/{study}/{action}" for action in ("retry", "extend", "confirm")]
     assert page.count('<path class="forget"') == 1
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mudman import artifacts
 from service.store.settings import Settings
 from workers import lifeline
 from workers.embedded.instance import processors
@@ -160,6 +161,7 @@ class Plan:
         inherited = {name: value for name, value in os.environ.items() if name.upper() not in withheld}
         return inherited | {
             "MUDMAN_DATA_ROOT": str(self.settings.data_root),
+            artifacts.VARIABLE: self.settings.artifacts or str(self.settings.state_dir / "artifacts"),
             "MUDMAN_LOG_LEVEL": self.settings.log_level,
             "MUDMAN_LOG_FORMAT": self.settings.log_format,
             "PYTHONUNBUFFERED": "1",
@@ -175,7 +177,7 @@ class Plan:
     def _ours(self) -> dict[str, str]:
         """For API, dispatcher and migration: every setting as the supervisor resolved it."""
         values = {
-            **self.settings.model_dump(mode="json", exclude=_SECRETS),
+            **self.settings.model_dump(mode="json", exclude={*_SECRETS, "artifacts"}),
             "port": self.port,
             "ray_address": self.ray_address,
             "database_url_file": self.database_url_file,

@@ -29,10 +29,16 @@ OTHERS = {
 def test_every_worker_is_run_as_the_first_one():
     assert len(OTHERS) == 4
     for name, worker in OTHERS.items():
-        for key in ("command", "secrets", "networks", "environment", "init", "cap_drop", "security_opt", "shm_size"):
+        for key in ("command", "secrets", "networks", "init", "cap_drop", "security_opt", "shm_size"):
             assert worker[key] == WORKER[key], (name, key)
+        # What another machine kept in a volume of its own, nobody else could read: there it is a bucket or nothing.
+        elsewhere = "compose.node" in name
+        kept = "MUDMAN_ARTIFACTS=${MUDMAN_ARTIFACTS:-" + ("}" if elsewhere else "/artifacts}")
+        own = [kept if said.startswith("MUDMAN_ARTIFACTS") else said for said in WORKER["environment"]]
+        assert worker["environment"] == own, name
         mounted = [volume.replace("../data", "./data") for volume in worker["volumes"]]
-        assert mounted == WORKER["volumes"], name
+        shared = [volume for volume in WORKER["volumes"] if not (elsewhere and volume.startswith("artifacts"))]
+        assert mounted == shared, name
 
 
 def test_cards_are_not_given_twice():
@@ -64,13 +70,17 @@ def test_settings_reach_who_reads_them_by_name_alone():
         },
         "dispatcher": {
             *("OWNER_WEIGHTS", "OWNER_QUOTAS", "RESOURCE_GRACE", "PREPARATION_SECONDS"),
-            *("LOG_DAYS", "EVENT_DAYS", "AUDIT_DAYS", "IDEMPOTENCY_DAYS"),
+            *("LOG_DAYS", "EVENT_DAYS", "AUDIT_DAYS", "IDEMPOTENCY_DAYS", "CHECKPOINT_DAYS"),
         },
     }
     table = (ROOT / "deploy/README.md").read_text()
     for service, names in read.items():
         environment = composed[service]["environment"]
-        by_name = {name for name, value in environment.items() if value is None} - {"FORWARDED_ALLOW_IPS"}
+        by_name = {
+            name
+            for name, value in environment.items()
+            if value is None and not name.startswith("AWS_") and name != "FORWARDED_ALLOW_IPS"
+        }
         assert by_name == {f"MUDMAN_{name}" for name in names}
         for name in names:
             assert name.lower() in Settings.model_fields
@@ -112,3 +122,17 @@ def test_secrets_are_made_once_and_what_is_missing_later(tmp_path):
     again = made()
     assert again["metrics_token"] != first["metrics_token"]
     assert again | {"metrics_token": first["metrics_token"]} == first
+
+
+def test_whoever_reads_or_writes_checkpoints_knows_where_they_are():
+    composed = services("docker-compose.yml")
+    for service, mode in (("api", ":ro"), ("dispatcher", ""), ("worker", "")):
+        said = composed[service]["environment"]
+        known = dict(one.partition("=")[::2] for one in said) if isinstance(said, list) else said
+        assert known["MUDMAN_ARTIFACTS"] == "${MUDMAN_ARTIFACTS:-/artifacts}"
+        assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"} <= known.keys()
+        assert f"artifacts:/artifacts{mode}" in composed[service]["volumes"]
+    for image in ("service", "worker"):
+        made = (ROOT / f"deploy/images/{image}.Dockerfile").read_text()
+        assert "install --directory --owner=mudman" in made
+        assert "/artifacts\n" in made

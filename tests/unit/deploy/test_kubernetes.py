@@ -108,7 +108,13 @@ def test_each_pod_has_the_secrets_that_it_needs_and_no_other():
 def test_those_who_read_settings_take_them_from_one_map_that_may_be_missing():
     for name in ("Deployment api", "Deployment dispatcher"):
         [container] = TEMPLATES[name]["spec"]["containers"]
-        assert container["envFrom"] == [{"configMapRef": {"name": "settings", "optional": True}}]
+        assert container["envFrom"][0] == {"configMapRef": {"name": "settings", "optional": True}}
+
+
+def test_whoever_reads_or_writes_checkpoints_knows_where_they_are():
+    for name in ("Deployment api", "Deployment dispatcher", "Ray gpu"):
+        [container] = TEMPLATES[name]["spec"]["containers"]
+        assert {"secretRef": {"name": "artifacts", "optional": True}} in container["envFrom"]
 
 
 def test_the_api_asks_for_tokens():

@@ -82,6 +82,17 @@ def test_a_study_may_waste_twenty_or_half_its_budget():
         assert book.hopeless
 
 
+def test_of_trials_that_had_counted_before_each_may_be_replaced_once():
+    one = {"ordinal": 3, "value": 2.0}
+    repeats = {"study": "other", "configurations": [one], "seeds": [{"data": 1}, {"data": 2}]}
+    book = Book("study", parse(spec(2).model_dump(mode="json") | {"repeats": repeats}))
+    for ordinal in range(2):
+        run(book, attempt(ordinal), Outcome.ERROR)
+        assert (book.hopeless, book.may_ask()) == (False, True)
+    run(book, attempt(2), Outcome.ERROR)
+    assert book.hopeless
+
+
 def test_waste_of_an_earlier_run_is_forgiven_and_what_counted_still_counts():
     endings = [Ending(Outcome.VALID, 3.0), *[Ending(Outcome.ERROR)] * 21]
     rows = [Record(n, 1, {"rate": 0.5}, ending, earlier=True) for n, ending in enumerate(endings)]

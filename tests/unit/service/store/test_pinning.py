@@ -2,7 +2,7 @@
 
 from mudman import presets
 from mudman.specs import StudySpec, parse
-from workers.study import _pinned
+from service.store.pinning import pinned
 
 
 def test_trials_use_the_revisions_that_were_prepared():
@@ -10,9 +10,9 @@ def test_trials_use_the_revisions_that_were_prepared():
     spec = parse(presets.load("quickstart", changes))
     found = {"forget": "f1", "retain": "r1", "attack": "a1"}
     preparation = {"model_revision": "m1", "corpora": {field: {"revision": at} for field, at in found.items()}}
-    pinned = _pinned(spec, preparation)
-    assert (pinned.model.revision, pinned.forget.revision, pinned.retain.revision) == ("m1", "f1", "r1")
-    assert pinned.attack.texts == spec.attack.texts.model_copy(update={"revision": "a1"})
-    assert pinned.attack.rate == spec.attack.rate
-    assert StudySpec.model_validate_json(pinned.model_dump_json()) == pinned
-    assert _pinned(spec, None) == spec
+    fixed = pinned(spec, preparation)
+    assert (fixed.model.revision, fixed.forget.revision, fixed.retain.revision) == ("m1", "f1", "r1")
+    assert fixed.attack.texts == spec.attack.texts.model_copy(update={"revision": "a1"})
+    assert fixed.attack.rate == spec.attack.rate
+    assert StudySpec.model_validate_json(fixed.model_dump_json()) == fixed
+    assert pinned(spec, None) == spec
