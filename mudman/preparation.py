@@ -5,7 +5,7 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from mudman import simulation
+from mudman import provenance, simulation
 from mudman.faults import SpecError
 from mudman.results import Outcome, Preparation, TrialResult
 from mudman.specs import NoUnlearning, StudySpec, resolve
@@ -30,6 +30,7 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
         return _simulated(spec)
     # torch is loaded only where a real model is prepared: it takes seconds, and simulated studies are many.
     from mudman.bench import bench_for
+    from mudman.models import FILES
     from mudman.modules import matching_weights
 
     started = time.monotonic()
@@ -73,6 +74,9 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "transformers", "datasets")},
         },
+        code=provenance.code(),
+        hardware=provenance.hardware(),
+        model_files=provenance.file_hashes(bench.folder, FILES),
     )
 
 
@@ -120,4 +124,6 @@ def _simulated(spec: StudySpec) -> Preparation:
         baseline=baseline,
         seconds=0.0,
         versions={"python": platform.python_version()},
+        code=provenance.code(),
+        hardware=provenance.hardware(),
     )

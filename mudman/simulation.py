@@ -78,7 +78,7 @@ def _play(
         for step in range(1, _STEPS + 1):
             if seconds:
                 time.sleep(seconds / (2 * _STEPS))
-            point = Point(passes=total * step // _STEPS, forget_loss=value + 1 / step, retain_loss=3.0)
+            point = Point(passes=total * step // _STEPS, forget_loss=value + (1 / step - 1 / _STEPS), retain_loss=3.0)
             curves[phase].append(point)
             if report(Progress(phase=phase, passes=point.passes, of=total, point=point)) is Decision.STOP:
                 return Outcome.CANCELLED

@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.tune import Trainable
 
-from mudman import logs, run_trial
+from mudman import logs, provenance, run_trial
 from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, TrialResult
 from workers.orders import Order, Word, versions
 
@@ -159,4 +159,16 @@ def _whereabouts() -> dict[str, Any]:
         "host": platform.node(),
         "pid": os.getpid(),
         "device": f"cuda:{cards}" if cards else "cpu",
+        **_evidence(),
+    }
+
+
+def _evidence() -> dict[str, Any]:
+    """Code and hardware that a result rests on: a place may outlive an upgrade, and nodes differ."""
+    code, machine = provenance.code(), provenance.hardware()
+    return {
+        "commit": code["commit"],
+        "code": code["sha256"],
+        "processor": machine["processor"],
+        "cards": machine["cards"],
     }
