@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mudman import provenance, simulation
 from mudman.faults import SpecError
-from mudman.results import Outcome, Preparation, TrialResult
+from mudman.results import Curve, Outcome, Preparation, TrialResult
 from mudman.specs import NoUnlearning, StudySpec, resolve
 from mudman.specs.evaluations import RecordSpec
 from mudman.specs.study import SamplerSpec, StatisticsSpec
@@ -109,6 +109,7 @@ def _simulated(spec: StudySpec) -> Preparation:
     baseline = TrialResult(
         outcome=Outcome.VALID,
         value=2.0,
+        relearning=Curve(passes=(spec.attack.passes,), forget_loss=(2.0,), retain_loss=(3.0,)),
         forget_loss_min=2.0,
         forget_loss_final=2.0,
         retain_loss_final=3.0,

@@ -145,7 +145,7 @@ class Record:
 
     def _judged(self) -> float | None:
         """The forget loss that the objective would be if the attack ended now."""
-        return objective.judged(self.spec, [point.forget_loss for point in self.points["relearn"]])
+        return objective.judged(self.spec, Curve.of(self.points["relearn"]))
 
     def is_over(self, point: Point) -> bool:
         """Whether a bound ends the trial at this check."""
@@ -155,7 +155,7 @@ class Record:
     def result(self, outcome: Outcome, *, fault: Fault | None = None, ended_by_check: bool = False) -> TrialResult:
         """The result of a trial that ends now, with all that was seen until now."""
         unlearning, relearning = Curve.of(self.points["unlearn"]), Curve.of(self.points["relearn"])
-        minimum, final = objective.attacked_losses(relearning.forget_loss)
+        minimum, final = objective.attacked_losses(relearning)
         booked, pruned = sum(self.booked.values()), outcome is Outcome.PRUNED
         over = self.constraint if outcome is Outcome.OVER_RETAIN_BUDGET else None
         if over is not None:  # what was measured at the check that ended it

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +19,8 @@ Document = dict[str, Any]
 """A JSON object of the API; its fields are described by the API's own OpenAPI document."""
 
 _AGAIN = {502, 503, 504}
+_MAKING = 600.0
+"""Seconds that a server may take to make a bundle of a large comparison."""
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -182,6 +185,13 @@ class Client:
         """The studies of a comparison as ``export`` gives them, and its table."""
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/export", repeat=True)
 
+    def bundle(self, study_id: str, file: Path) -> None:
+        """Everything a study rests on, in one zip that `mudman verify` checks."""
+        self._keep(f"/studies/{_part(study_id)}/export", file)
+
+    def bundle_comparison(self, comparison_id: str, file: Path) -> None:
+        self._keep(f"/comparisons/{_part(comparison_id)}/export", file)
+
     def figure(self, study_id: str, name: str, form: str = "svg") -> bytes:
         """``history``, ``slice``, ``importance`` or ``curves``, as ``json``, ``svg``, ``png`` or ``html``."""
         return self._drawn(f"/studies/{_part(study_id)}/figures/{_part(name)}", format=form)
@@ -257,6 +267,23 @@ class Client:
 
     def _drawn(self, path: str, **wanted: str) -> bytes:
         return self._ask("GET", path, params=wanted, repeat=True, read=lambda answer: answer.content)
+
+    def _keep(self, path: str, file: Path) -> None:
+        """Of any size: it is written down as it comes. The file is there only once it is whole."""
+        part = file.with_name(file.name + ".part")
+        try:
+            with self._http.stream("GET", path, params={"format": "bundle"}, timeout=_MAKING) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                with part.open("wb") as kept:
+                    for piece in answer.iter_bytes():
+                        kept.write(piece)
+            part.replace(file)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        finally:
+            part.unlink(missing_ok=True)
 
     def _ask(
         self,

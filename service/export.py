@@ -109,14 +109,16 @@ def study_export(study: Study, attempts: Sequence[Finished], *, seed: int = 0) -
     plain = {name: getattr(study, name) for name in ExportedStudy.model_fields}
     about = ExportedStudy(**plain | {"preparation": _slim(study.preparation)})
     trials = [ExportedTrial.model_construct(**one._asdict()) for one in attempts]
-    return StudyExport(study=about, statistics=_statistics(about, trials, seed), trials=trials)
+    return StudyExport(study=about, statistics=statistics_of(about, trials, seed), trials=trials)
 
 
 def comparison_export(
     comparison: Comparison, studies: Sequence[StudyExport], reference: str, *, seed: int = 0
 ) -> ComparisonExport:
     about = ExportedComparison(**{name: getattr(comparison, name) for name in ExportedComparison.model_fields})
-    return ComparisonExport(comparison=about, table=_table(about, studies, reference, seed), studies=list(studies))
+    return ComparisonExport(
+        comparison=about, table=table_of(about, _parts(studies), reference, seed), studies=list(studies)
+    )
 
 
 def as_csv(export: StudyExport) -> str:
@@ -151,23 +153,24 @@ def verify(document: Mapping[str, Any]) -> list[str]:
 
 def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
     if isinstance(export, StudyExport):
-        again = _statistics(export.study, export.trials, export.statistics.bootstrap.seed)
-        yield from _differing(export.statistics.model_dump(), again.model_dump(), "statistics")
+        again = statistics_of(export.study, export.trials, export.statistics.bootstrap.seed)
+        yield from differing(export.statistics.model_dump(), again.model_dump(), "statistics")
         return
     found = export.table
-    made = _table(export.comparison, export.studies, found.reference, found.bootstrap.seed)
-    yield from _differing(found.model_dump(), made.model_dump(), "table")
+    made = table_of(export.comparison, _parts(export.studies), found.reference, found.bootstrap.seed)
+    yield from differing(found.model_dump(), made.model_dump(), "table")
     for number, study in enumerate(export.studies):
         yield from (f"studies.{number}.{line}" for line in _disagreements(study))
 
 
-def _differing(stated: Any, computed: Any, path: str) -> Iterator[str]:
+def differing(stated: Any, computed: Any, path: str) -> Iterator[str]:
+    """Where two documents do not agree, by path; floats may differ by rounding."""
     if isinstance(stated, dict) and isinstance(computed, dict):
-        for key in stated.keys() | computed.keys():
-            yield from _differing(stated.get(key), computed.get(key), f"{path}.{key}")
+        for key in sorted(stated.keys() | computed.keys()):
+            yield from differing(stated.get(key), computed.get(key), f"{path}.{key}".lstrip("."))
     elif isinstance(stated, list) and isinstance(computed, list) and len(stated) == len(computed):
         for index, pair in enumerate(zip(stated, computed, strict=True)):
-            yield from _differing(*pair, f"{path}.{index}")
+            yield from differing(*pair, f"{path}.{index}".lstrip("."))
     elif not _equal(stated, computed):
         yield f"{path}: {stated!r} is stated, {computed!r} comes out"
 
@@ -178,17 +181,26 @@ def _equal(stated: Any, computed: Any) -> bool:
     return stated == computed
 
 
-def _statistics(study: ExportedStudy, trials: Iterable[ExportedTrial], seed: int) -> StatisticsView:
+def statistics_of(study: ExportedStudy, trials: Iterable[ExportedTrial], seed: int) -> StatisticsView:
     attempts = _attempts(trials)
     minimise = study.spec.get("objective", {}).get("direction") == "minimize"
     top = best_first(attempts, TOP, minimise=minimise)
     return study_statistics(study, by_outcome(attempts), top, seed=seed)
 
 
-def _table(comparison: ExportedComparison, studies: Sequence[StudyExport], reference: str, seed: int) -> TableView:
-    tallies = {one.study.id: tally(_attempts(one.trials)) for one in studies}
-    rows = [one.study for one in studies]
+def table_of(
+    comparison: ExportedComparison,
+    studies: Sequence[tuple[ExportedStudy, Sequence[ExportedTrial]]],
+    reference: str,
+    seed: int,
+) -> TableView:
+    tallies = {study.id: tally(_attempts(trials)) for study, trials in studies}
+    rows = [study for study, _ in studies]
     return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed)
+
+
+def _parts(studies: Sequence[StudyExport]) -> list[tuple[ExportedStudy, list[ExportedTrial]]]:
+    return [(one.study, one.trials) for one in studies]
 
 
 def _attempts(trials: Iterable[ExportedTrial]) -> list[Attempt]:

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 
 from service import export, statistics_examples
 from service.declared_problems import problems
+from service.evidence.stored import write_study
 from service.export import StudyExport, study_export
 from service.routes import Store
+from service.routes.attachments import attachment, bundled
 from service.statistics.means import TOP
 from service.store import exports, standing, studies
 from service.study_statistics import StatisticsView, study_statistics
@@ -45,20 +47,21 @@ def show_export(
     study_id: str,
     store: Store,
     format: Annotated[
-        Literal["json", "csv"], Query(description="`json`: spec, statistics and attempts; `csv`: the attempts.")
+        Literal["json", "csv", "bundle"],
+        Query(
+            description="`json`: spec, statistics and attempts; `csv`: the attempts; `bundle`: a zip with all that is "
+            "known of every attempt, curves and figures too, and a hash of each file."
+        ),
     ] = "json",
     seed: Seed = 0,
 ):
     """Every finished attempt, whatever became of it, and the statistics: they can be computed again from the export
     alone (`mudman verify`)."""
+    if format == "bundle":
+        return bundled(f"{study_id}.zip", lambda file: write_study(store, study_id, file, seed))
     with store.begin() as session:
         study = studies.get(session, study_id)
         made = study_export(study, exports.finished(session, study_id), seed=seed)
     if format == "csv":
         return attachment(export.as_csv(made), "text/csv", f"{study_id}.csv")
     return attachment(made.model_dump_json(), "application/json", f"{study_id}.json")
-
-
-def attachment(text: str, media_type: str, name: str) -> Response:
-    """``name``: made of an id, which needs no quoting."""
-    return Response(text, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})
