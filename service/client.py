@@ -166,13 +166,16 @@ class Api:
 
     @endpoint
     def figure(self, study_id: str, name: str, form: str = "svg") -> Call[bytes]:
-        """``history``, ``slice``, ``importance`` or ``curves``, as ``json``, ``svg``, ``png`` or ``html``."""
+        """``history``, ``slice``, ``importance``, ``curves``, ``dynamics`` or ``times``; ``form``: ``json``, ``svg``,
+        ``png`` or ``html``."""
         return self._drawn(f"/studies/{_part(study_id)}/figures/{_part(name)}", format=form)
 
     @endpoint
-    def bars(self, comparison_id: str, form: str = "svg", *, reference: str | None = None) -> Call[bytes]:
-        """The figure of a comparison; as ``figure``."""
-        path = f"/comparisons/{_part(comparison_id)}/figures/bars"
+    def comparison_figure(
+        self, comparison_id: str, name: str, form: str = "svg", *, reference: str | None = None
+    ) -> Call[bytes]:
+        """``bars``, ``curves``, ``dynamics`` or ``times``; as ``figure``."""
+        path = f"/comparisons/{_part(comparison_id)}/figures/{_part(name)}"
         return self._drawn(path, **_given(format=form, reference=reference))
 
     @endpoint

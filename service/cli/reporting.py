@@ -16,6 +16,8 @@ class Figure(StrEnum):
     slice = "slice"
     importance = "importance"
     curves = "curves"
+    dynamics = "dynamics"
+    times = "times"
     bars = "bars"
 
 
@@ -44,7 +46,13 @@ def stats(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
 
 def figure(
     study: AnyRef,
-    name: Annotated[Figure, typer.Argument(help="bars: of a comparison; the others: of a study.", show_default=False)],
+    name: Annotated[
+        Figure,
+        typer.Argument(
+            help="bars: of a comparison; curves, dynamics, times: of either; the others: of a study.",
+            show_default=False,
+        ),
+    ],
     file: Annotated[Path, typer.Argument(help="Its ending says what: .svg, .png, .html or .json.", show_default=False)],
     url: Url = None,
 ) -> None:
@@ -54,8 +62,12 @@ def figure(
     if (form := file.suffix.removeprefix(".")) not in ("svg", "png", "html", "json"):
         raise typer.BadParameter(f"{file} ends in none of .svg, .png, .html and .json", param_hint="FILE")
     with connect(url) as client:
+        either = name in (Figure.curves, Figure.dynamics, Figure.times)
+        comparison = comparison_of(client, study) if either else None
         if name is Figure.bars:
-            drawn = client.bars(comparing.resolve(client, study), form)
+            comparison = comparing.resolve(client, study)
+        if comparison is not None:
+            drawn = client.comparison_figure(comparison, name, form)
         else:
             drawn = client.figure(resolve(client, study)["id"], name, form)
     file.write_bytes(drawn)

@@ -70,14 +70,14 @@ class Bundle:
         self._out.document(PUBLISHED, dict(published))
         table = derived.table_of_comparison(about, self._studies, reference, self._seed)
         self._out.document(derived.TABLE, table.model_dump(mode="json"))
-        self._figures(derived.figures_of_comparison(table, published), "")
+        self._figures(derived.figures_of_comparison(table, self._studies, published), "")
         for found in self._studies:
             self._derived(found, folder_of(found.study.id))
         order = [found.study.id for found in self._studies]
         self._out.finish(self._about("comparison") | {"reference": reference, "studies": order})
 
     def _derived(self, found: Gathered, folder: str) -> None:
-        for name, document in derived.of_study(found, self._seed).items():
+        for name, document in derived.numbers_of_study(found, self._seed).items():
             self._out.document(folder + name, document)
         self._figures(derived.figures_of_study(found), folder)
 

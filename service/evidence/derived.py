@@ -1,20 +1,22 @@
 """What follows from the trials of a bundle, and from nothing else: made here for its writer and for its checker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mudman.specs import StudySpec
 from service.comparison_table import TableView
 from service.evidence.gathered import Gathered
 from service.export import ExportedComparison, statistics_of, table_of
-from service.figures.bars import bars
-from service.figures.of_study import Name, NotEnough, draw
+from service.figures import of_comparison, of_study
+from service.figures.of_study import NotEnough
 from service.figures.style import Figure
+from service.statistics.compute import Tally, tally
 
 SPEC, STATISTICS, BEST, TABLE = "spec.json", "statistics.json", "best.json", "table.json"
 
 
-def of_study(found: Gathered, seed: int) -> dict[str, Any]:
+def numbers_of_study(found: Gathered, seed: int) -> dict[str, Any]:
     """Documents by the names of their files, figures apart."""
     best = found.best_trial()
     return {
@@ -26,13 +28,7 @@ def of_study(found: Gathered, seed: int) -> dict[str, Any]:
 
 def figures_of_study(found: Gathered) -> dict[str, Figure]:
     """By name; those are left out that need more trials."""
-    drawn = {}
-    for name in Name:
-        try:
-            drawn[str(name)] = draw(name, found.study, found)
-        except NotEnough:
-            continue
-    return drawn
+    return _drawn(of_study.Name, lambda name: of_study.draw(name, found.study, found))
 
 
 def table_of_comparison(
@@ -41,5 +37,27 @@ def table_of_comparison(
     return table_of(comparison, [(one.study, one.trials) for one in studies], reference, seed)
 
 
-def figures_of_comparison(table: TableView, published: Mapping[str, str]) -> dict[str, Figure]:
-    return {"bars": bars(table, published)} if any(row.result for row in table.rows) else {}
+def figures_of_comparison(
+    table: TableView, studies: Sequence[Gathered], published: Mapping[str, str]
+) -> dict[str, Figure]:
+    """By name; those are left out that need more trials."""
+    variants = [
+        of_comparison.Variant(one.study.variant or one.study.name, one.study, one, partial(_spent, one))
+        for one in studies
+    ]
+    compared = of_comparison.Compared(table.name, variants, lambda: table, published)
+    return _drawn(of_comparison.Name, lambda name: of_comparison.draw(name, compared))
+
+
+def _spent(found: Gathered) -> Tally:
+    return tally(found.attempts())
+
+
+def _drawn(names: Iterable[str], draw: Callable[[Any], Figure]) -> dict[str, Figure]:
+    drawn = {}
+    for name in names:
+        try:
+            drawn[str(name)] = draw(name)
+        except NotEnough:
+            continue
+    return drawn

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from mudman.results import Curve
+from mudman.results import Curve, Trace
 from mudman.specs import StudySpec
 from service.export import ExportedStudy, ExportedTrial
 from service.figures.of_study import MOST_CURVES
@@ -23,6 +23,7 @@ class Gathered:
         self.minimise = spec.objective.direction == "minimize"
         self._last: deque[tuple[int, Curve | None]] = deque(maxlen=min(spec.statistics.last, MOST_CURVES))
         self._best: tuple[ExportedTrial, Curve | None] | None = None
+        self._traced: tuple[ExportedTrial, Trace] | None = None
 
     def add(self, trial: ExportedTrial, result: Mapping[str, Any] | None) -> None:
         self.trials.append(trial)
@@ -32,14 +33,16 @@ class Gathered:
         curve = Curve.model_validate(found) if found else None
         curve = curve if curve and curve.passes else None
         self._last.append((trial.ordinal, curve))
-        if trial.value is not None and self._is_better(trial.value):
+        if trial.value is not None and self._is_better(trial.value, self._best):
             self._best = trial, curve
+        trace = (result or {}).get("trace")
+        if trace and trial.value is not None and self._is_better(trial.value, self._traced):
+            self._traced = trial, Trace.model_validate(trace)
 
-    def _is_better(self, value: float) -> bool:
-        if self._best is None:
+    def _is_better(self, value: float, held: tuple[ExportedTrial, Any] | None) -> bool:
+        if held is None:
             return True
-        held = self._best[0].value
-        return value < held if self.minimise else value > held
+        return value < held[0].value if self.minimise else value > held[0].value
 
     def attempts(self) -> list[Attempt]:
         """Every finished one, with its hyper-parameters."""
@@ -65,3 +68,6 @@ class Gathered:
     def curve(self, ordinal: int) -> Curve | None:
         held = self._best
         return held[1] if held and held[0].ordinal == ordinal else None
+
+    def trace(self) -> tuple[int, Trace] | None:
+        return self._traced and (self._traced[0].ordinal, self._traced[1])

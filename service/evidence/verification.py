@@ -141,7 +141,7 @@ class _Check:
         return None
 
     def study(self, found: Gathered, folder: str) -> None:
-        for name, document in derived.of_study(found, self.seed).items():
+        for name, document in derived.numbers_of_study(found, self.seed).items():
             self.compare(folder + name, document)
         self.figures(folder, derived.figures_of_study(found))
 
@@ -163,7 +163,7 @@ def _comparison(check: _Check) -> None:
         published = check.bundle.document(PUBLISHED)
         reference = check.bundle.manifest.get("reference")
         table = derived.table_of_comparison(about, studies, reference, check.seed)
-        figures = derived.figures_of_comparison(table, published)
+        figures = derived.figures_of_comparison(table, studies, published)
     except (Damaged, ValueError, KeyError, TypeError, AttributeError) as error:
         return check.fault(COMPARISON, f"cannot be read: {error}")
     check.compare(derived.TABLE, table.model_dump(mode="json"))

@@ -5,14 +5,16 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from mudman.faults import MudmanError
-from mudman.results import Curve
+from mudman.results import Curve, Trace
 from mudman.specs import Range, StudySpec
 from service.figures.curves import curves
+from service.figures.dynamics import Traced, dynamics
 from service.figures.history import history
 from service.figures.importance import FEWEST, importance, importances
 from service.figures.slices import slices
 from service.figures.style import Figure
-from service.statistics.compute import Attempt
+from service.figures.times import times
+from service.statistics.compute import Attempt, tally
 from service.statistics.means import summarise
 
 MOST_CURVES = 200
@@ -23,6 +25,8 @@ class Name(StrEnum):
     slice = "slice"
     importance = "importance"
     curves = "curves"
+    dynamics = "dynamics"
+    times = "times"
 
 
 class NotEnough(MudmanError):
@@ -56,6 +60,9 @@ class Source(Protocol):
 
     def curve(self, ordinal: int) -> Curve | None:
         """Relearning curve of a valid trial."""
+
+    def trace(self) -> tuple[int, Trace] | None:
+        """Of the best valid trial that has one, with its ordinal."""
 
 
 def draw(name: Name, study: Subject, source: Source) -> Figure:
@@ -112,7 +119,28 @@ def _curves(study: Subject, spec: StudySpec, source: Source) -> Figure:
     )
 
 
-_DRAWN = {Name.history: _history, Name.slice: _slice, Name.importance: _importance, Name.curves: _curves}
+def _dynamics(study: Subject, spec: StudySpec, source: Source) -> Figure:
+    found = source.trace()
+    if found is None:
+        raise _nothing(study, "a valid trial with a trace (record.trace: true in the spec)")
+    return dynamics(study.name, [Traced(spec.method.type, *found)])
+
+
+def _times(study: Subject, spec: StudySpec, source: Source) -> Figure:
+    attempts = source.finished()
+    if not attempts:
+        raise _nothing(study, "a finished trial")
+    return times(study.name, [(study.name, spec, tally(attempts))])
+
+
+_DRAWN = {
+    Name.history: _history,
+    Name.slice: _slice,
+    Name.importance: _importance,
+    Name.curves: _curves,
+    Name.dynamics: _dynamics,
+    Name.times: _times,
+}
 
 
 def _baseline(study: Subject) -> dict[str, Any]:

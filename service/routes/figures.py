@@ -8,8 +8,8 @@ from mudman import presets
 from service import figure_examples
 from service.comparison_table import table
 from service.declared_problems import problems
-from service.figures.bars import bars
-from service.figures.of_study import Name, NotEnough, draw
+from service.figures import of_comparison
+from service.figures.of_study import Name, draw
 from service.figures.rendering import Format, render
 from service.figures.style import Figure
 from service.routes import Store
@@ -30,8 +30,9 @@ Form = Annotated[Format, Query(description="`json`: the Vega-Lite definition wit
 def show(study_id: str, name: Name, store: Store, format: Form = "json"):
     """`history`: every trial, the best so far and the mean of the last valid ones; `slice`: each hyper-parameter
     against the objective, with the order of trials as colour; `importance`: which of them decide; `curves`: relearning
-    curves of the last valid trials as a band, of the best one, and of the model without unlearning. 409 while there are
-    not enough trials."""
+    curves of the last valid trials as a band, of the best one, and of the model without unlearning; `dynamics`: loop by
+    loop, losses and updates of the best trial that has a trace (`record.trace` in the spec), the part coloured that
+    harms what is to be kept; `times`: trials, passes and time. 409 while there are not enough trials."""
     with store.begin() as session:
         study = studies.get(session, study_id)
         figure = draw(name, study, Stored(session, study))
@@ -39,22 +40,39 @@ def show(study_id: str, name: Name, store: Store, format: Form = "json"):
 
 
 @router.get(
-    "/comparisons/{comparison_id}/figures/bars",
+    "/comparisons/{comparison_id}/figures/{name}",
     response_class=Response,
-    summary="The figure of a comparison",
+    summary="A figure of a comparison",
     responses={200: figure_examples.COMPARISON, **problems(404, 409, 422, 503)},
 )
-def show_bars(comparison_id: str, store: Store, format: Form = "json", reference: Reference = None):
-    """Mean and standard error of each variant, coloured by the verdict against the reference, over the model without
-    unlearning; published numbers beside them where the comparison comes from a preset that has them. 409 while no
-    variant has a valid trial."""
+def show_comparison(
+    comparison_id: str, name: of_comparison.Name, store: Store, format: Form = "json", reference: Reference = None
+):
+    """`bars`: mean and standard error of each variant, coloured by the verdict against the reference, over the model
+    without unlearning; published numbers beside them where the comparison comes from a preset that has them. `curves`:
+    relearning curves of all variants, each a median with quartiles. `dynamics`: loop by loop, losses and updates of
+    each variant's best trial with a trace, the part coloured that harms what is to be kept. `times`: trials, passes and
+    time. 409 while there are not enough trials."""
     with store.begin() as session:
         comparison, rows, main = comparisons.compared(session, comparison_id, reference)
-        tallies = standing.tallies(session, [study.id for study in rows])
-        made = table(comparison.id, comparison.name, rows, tallies, main)
-    if not any(row.result for row in made.rows):
-        raise NotEnough(f"No variant of comparison {comparison_id} has a valid trial yet: {made.rows[0].reason}.")
-    return _answer(bars(made, presets.published(comparison.preset)), format)
+        ids = [study.id for study in rows]
+        variants = [
+            of_comparison.Variant(
+                study.variant or study.name,
+                study,
+                Stored(session, study),
+                lambda one=study.id: standing.tallies(session, [one])[one],
+            )
+            for study in rows
+        ]
+        whole = of_comparison.Compared(
+            comparison.name,
+            variants,
+            lambda: table(comparison.id, comparison.name, rows, standing.tallies(session, ids), main),
+            presets.published(comparison.preset),
+        )
+        figure = of_comparison.draw(name, whole)
+    return _answer(figure, format)
 
 
 def _answer(figure: Figure, form: Format) -> Response:

@@ -2,7 +2,8 @@
 
 from sqlalchemy.orm import Session
 
-from mudman.results import Curve
+from mudman.results import Curve, Trace
+from mudman.specs import StudySpec
 from service.statistics.compute import Attempt
 from service.store import curves, standing
 from service.store.tables import Study
@@ -28,3 +29,10 @@ class Stored:
 
     def curve(self, ordinal: int) -> Curve | None:
         return curves.of_valid(self._session, self._study.id, ordinal)
+
+    def trace(self) -> tuple[int, Trace] | None:
+        # Where none is kept nobody looks for one among results that may be many.
+        recorded = StudySpec.model_validate(self._study.spec).record
+        if not recorded.trace:
+            return None
+        return curves.trace_of_best(self._session, self._study, recorded.trials)

@@ -84,7 +84,9 @@ def test_what_is_in_it(api, study, content, kept):
     with zipfile.ZipFile(kept) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     figures = {
-        f"figures/{name}.{end}" for name in ("history", "slice", "importance", "curves") for end in ("json", "svg")
+        f"figures/{name}.{end}"
+        for name in ("history", "slice", "importance", "curves", "times")
+        for end in ("json", "svg")
     }
     texts = {
         "README.txt",
@@ -115,7 +117,7 @@ def test_what_is_in_it(api, study, content, kept):
 
     report = verify(kept)
     assert report.faults == []
-    assert (report.kind, report.files, report.studies, report.trials) == ("study", 15, 1, 25)
+    assert (report.kind, report.files, report.studies, report.trials) == ("study", 17, 1, 25)
     assert report.numbers > 500
 
 
@@ -255,7 +257,7 @@ def test_a_comparison(api, database, tmp_path):
     with zipfile.ZipFile(file) as archive:
         table = json.loads(archive.read("table.json"))
         assert table == api.get(f"{made['links']['table']}?reference=no_masking&seed=4").json()
-        assert "figures/bars.svg" in archive.namelist()
+        assert {f"figures/{name}.svg" for name in ("bars", "curves", "times")} <= set(archive.namelist())
     forged = rewritten(file, "table.json", of_document(lambda d: d["rows"][0]["result"].update(n=5)))
     assert any(line.startswith("table.json: rows.0.result.n: 5 ") for line in verify(forged).faults)
     assert_problem(api.get(f"{here}?format=bundle&reference=nobody"), 404, "unknown-variant")
