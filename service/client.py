@@ -160,6 +160,11 @@ class Api:
         return self._ask("GET", f"/studies/{_part(study_id)}/export", params=wanted, repeat=True, read=_text)
 
     @endpoint
+    def parquet(self, study_id: str) -> Call[bytes]:
+        """The attempts as a Parquet file; its metadata holds the study under ``mudman-study``."""
+        return self._drawn(f"/studies/{_part(study_id)}/export", format="parquet")
+
+    @endpoint
     def export_comparison(self, comparison_id: str) -> Call[Document]:
         """The studies of a comparison as ``export`` gives them, and its table."""
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/export", repeat=True)
@@ -230,6 +235,11 @@ class Api:
     def cluster(self) -> Call[Document]:
         """Nodes, what runs on them, what waits and why, and each owner's standing."""
         return self._ask("GET", "/cluster", repeat=True)
+
+    @endpoint
+    def preset(self, name: str) -> Call[Document]:
+        """``spec``: the document, to be changed and posted; beside it what it is and its cost."""
+        return self._ask("GET", f"/presets/{_part(name)}", repeat=True)
 
     @endpoint
     def presets(self) -> Call[list[Document]]:

@@ -177,5 +177,6 @@ BUNDLE = {"application/zip": {"schema": {"type": "string", "format": "binary"}, 
 EXPORT = {
     "application/json": {"example": STUDY_EXPORT},
     "text/csv": {"schema": {"type": "string"}, "example": "\r\n".join(_LINES)},
+    "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}, "example": "PAR1…"},
     **BUNDLE,
 }

@@ -24,6 +24,7 @@ class Figure(StrEnum):
 class Form(StrEnum):
     json = "json"
     csv = "csv"
+    parquet = "parquet"
     bundle = "bundle"
 
 
@@ -81,7 +82,7 @@ def export(
         Form | None,
         typer.Option(
             "--format",
-            help="csv: the trials of one study, alone; bundle: a zip with all curves, figures and hashes. "
+            help="csv, parquet: the trials of one study, alone; bundle: a zip with all curves, figures and hashes. "
             "Default: as the file's name ends, else json.",
         ),
     ] = None,
@@ -100,6 +101,11 @@ def export(
                 client.bundle(resolve(client, study)["id"], file)
             else:
                 client.bundle_comparison(comparison, file)
+            return
+        if form is Form.parquet and comparison is None:
+            if file is None:
+                raise typer.BadParameter("a Parquet file goes into a file, such as trials.parquet", param_hint="FILE")
+            file.write_bytes(client.parquet(resolve(client, study)["id"]))
             return
         if comparison is None:
             text = client.written_export(resolve(client, study)["id"], form)
@@ -143,4 +149,4 @@ def _checked(file: Path) -> tuple[list[str], str]:
     return report.faults, said
 
 
-_ENDINGS = {".csv": Form.csv, ".zip": Form.bundle}
+_ENDINGS = {".csv": Form.csv, ".parquet": Form.parquet, ".zip": Form.bundle}

@@ -10,9 +10,9 @@ from fastapi.responses import StreamingResponse
 _PART = 2**18
 
 
-def attachment(text: str, media_type: str, name: str) -> Response:
+def attachment(content: str | bytes, media_type: str, name: str) -> Response:
     """``name``: made of an id, which needs no quoting."""
-    return Response(text, media_type=media_type, headers=_headers(name))
+    return Response(content, media_type=media_type, headers=_headers(name))
 
 
 def bundled(name: str, write: Callable[[BinaryIO], None]) -> Response:

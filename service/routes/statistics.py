@@ -8,6 +8,7 @@ from service import export, statistics_examples
 from service.declared_problems import problems
 from service.evidence.stored import write_study
 from service.export import StudyExport, study_export
+from service.parquet import as_parquet
 from service.routes import Store
 from service.routes.attachments import attachment, bundled
 from service.statistics.means import TOP
@@ -15,6 +16,7 @@ from service.store import exports, standing, studies
 from service.study_statistics import StatisticsView, study_statistics
 
 router = APIRouter(prefix="/studies/{study_id}", tags=["statistics"])
+PARQUET = "application/vnd.apache.parquet"
 Seed = Annotated[int, Query(ge=0, lt=2**32, description="Of the bootstrap: the same seed gives the same numbers.")]
 
 
@@ -47,10 +49,10 @@ def show_export(
     study_id: str,
     store: Store,
     format: Annotated[
-        Literal["json", "csv", "bundle"],
+        Literal["json", "csv", "parquet", "bundle"],
         Query(
-            description="`json`: spec, statistics and attempts; `csv`: the attempts; `bundle`: a zip with all that is "
-            "known of every attempt, curves and figures too, and a hash of each file."
+            description="`json`: spec, statistics and attempts; `csv`, `parquet`: the attempts; `bundle`: a zip with "
+            "all that is known of every attempt, curves and figures too, and a hash of each file."
         ),
     ] = "json",
     seed: Seed = 0,
@@ -62,6 +64,8 @@ def show_export(
     with store.begin() as session:
         study = studies.get(session, study_id)
         made = study_export(study, exports.finished(session, study_id), seed=seed)
+    if format == "parquet":
+        return attachment(as_parquet(made), PARQUET, f"{study_id}.parquet")
     if format == "csv":
         return attachment(export.as_csv(made), "text/csv", f"{study_id}.csv")
     return attachment(made.model_dump_json(), "application/json", f"{study_id}.json")
