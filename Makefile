@@ -22,7 +22,7 @@ test: setup browser
 	.venv/bin/pytest -n 2 --dist loadfile tests/integration tests/acceptance
 
 test-long: setup
-	.venv/bin/pytest -m long tests/integration
+	.venv/bin/pytest -m long tests/integration tests/acceptance
 
 reproduce: setup
 	.venv/bin/python -m mudman.reproduce $(ROWS)

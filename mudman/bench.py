@@ -1,6 +1,7 @@
 """What stays in a worker between trials: the model, a snapshot of its weights, token batches, the first losses."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,6 +42,8 @@ class Bench:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     revision: str
+    folder: Path
+    """Of the model's files."""
     forget: TokenBatches
     retain: TokenBatches
     attack: TokenBatches | None
@@ -139,7 +142,9 @@ def bench_for(spec: StudySpec) -> Bench:
         snapshot = _snapshot(model)
     with computing(spec.model, device):  # whoever asks first: the losses are kept for the trials
         untouched = evaluation.point(model, 0)
-    _benches[key] = Bench(model, tokenizer, loaded.revision, forget, retain, own, evaluation, snapshot, untouched)
+    _benches[key] = Bench(
+        model, tokenizer, loaded.revision, loaded.folder, forget, retain, own, evaluation, snapshot, untouched
+    )
     return _benches[key]
 
 

@@ -17,7 +17,8 @@ from mudman.hub import first_line, hub_faults
 from mudman.registry import model_place
 from mudman.specs import ModelSpec
 
-_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.txt"]
+FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.txt"]
+"""What a model is loaded from, of all that lies in its folder."""
 
 # What transformers raises for files that are incomplete, damaged, or of another kind of model.
 _UNREADABLE = (
@@ -39,6 +40,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     revision: str
     """Commit on the hub; ``packaged`` or ``folder`` for local ones."""
+    folder: Path
+    """Where its files lie."""
 
 
 def load_model(spec: ModelSpec, device: torch.device) -> LoadedModel:
@@ -46,7 +49,7 @@ def load_model(spec: ModelSpec, device: torch.device) -> LoadedModel:
     place = model_place(spec)
     if place.kind == "hub":
         with hub_faults("model", "id", spec.id, spec.revision):
-            folder = Path(snapshot_download(spec.id, revision=spec.revision, allow_patterns=_FILES))
+            folder = Path(snapshot_download(spec.id, revision=spec.revision, allow_patterns=FILES))
         revision = folder.name
     else:
         folder, revision = place.path, place.kind
@@ -73,7 +76,7 @@ def load_model(spec: ModelSpec, device: torch.device) -> LoadedModel:
     with _readable(f"the tokenizer of {spec.id} cannot be loaded",
                    "save it into the model's folder with tokenizer.save_pretrained"):  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return LoadedModel(model.to(device), tokenizer, revision)
+    return LoadedModel(model.to(device), tokenizer, revision, folder)
 
 
 def longest_input(model: PreTrainedModel) -> int:

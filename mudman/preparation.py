@@ -6,10 +6,10 @@ import uuid
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from mudman import artifacts, simulation
+from mudman import artifacts, provenance, simulation
 from mudman.artifacts import ArtifactsUnavailable
 from mudman.faults import SpecError
-from mudman.results import Outcome, Preparation, TrialResult
+from mudman.results import Curve, Outcome, Preparation, TrialResult
 from mudman.specs import NoUnlearning, StudySpec, resolve
 from mudman.specs.evaluations import RecordSpec
 from mudman.specs.study import SamplerSpec, StatisticsSpec
@@ -32,6 +32,7 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
         return _simulated(spec)
     # torch is loaded only where a real model is prepared: it takes seconds, and simulated studies are many.
     from mudman.bench import bench_for
+    from mudman.models import FILES
     from mudman.modules import matching_weights
 
     started = time.monotonic()
@@ -67,6 +68,9 @@ def prepare(spec: StudySpec, baselines: dict[str, TrialResult] | None = None) ->
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "transformers", "datasets")},
         },
+        code=provenance.code(),
+        hardware=provenance.hardware(),
+        model_files=provenance.file_hashes(bench.folder, FILES),
     )
 
 
@@ -131,6 +135,7 @@ def _simulated(spec: StudySpec) -> Preparation:
     baseline = TrialResult(
         outcome=Outcome.VALID,
         value=2.0,
+        relearning=Curve(passes=(spec.attack.passes,), forget_loss=(2.0,), retain_loss=(3.0,)),
         forget_loss_min=2.0,
         forget_loss_final=2.0,
         retain_loss_final=3.0,
@@ -147,4 +152,6 @@ def _simulated(spec: StudySpec) -> Preparation:
         baselines=(baseline,) * (len(spec.repeats.seeds) if spec.repeats else 0),
         seconds=0.0,
         versions={"python": platform.python_version()},
+        code=provenance.code(),
+        hardware=provenance.hardware(),
     )

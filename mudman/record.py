@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mudman import objective
 from mudman.constraint import DIVERGED_VIOLATION, Constraint
 from mudman.faults import checked
 from mudman.results import (
@@ -78,7 +79,7 @@ class Record:
             self.constraint = self._watch(untouched)
 
     def _watch(self, untouched: Point) -> Constraint:
-        spec, utility = self.spec.constraint, _measuring(self.spec, "utility")
+        spec, utility = self.spec.constraint, objective.measuring(self.spec, "utility")
         constraint = Constraint(
             spec,
             untouched,
@@ -144,8 +145,7 @@ class Record:
 
     def _judged(self) -> float | None:
         """The forget loss that the objective would be if the attack ended now."""
-        minimum, final = self._attacked_losses()
-        return minimum if self.spec.objective.reduce == "min" else final
+        return objective.judged(self.spec, Curve.of(self.points["relearn"]))
 
     def is_over(self, point: Point) -> bool:
         """Whether a bound ends the trial at this check."""
@@ -155,7 +155,7 @@ class Record:
     def result(self, outcome: Outcome, *, fault: Fault | None = None, ended_by_check: bool = False) -> TrialResult:
         """The result of a trial that ends now, with all that was seen until now."""
         unlearning, relearning = Curve.of(self.points["unlearn"]), Curve.of(self.points["relearn"])
-        minimum, final = self._attacked_losses()
+        minimum, final = objective.attacked_losses(relearning)
         booked, pruned = sum(self.booked.values()), outcome is Outcome.PRUNED
         over = self.constraint if outcome is Outcome.OVER_RETAIN_BUDGET else None
         if over is not None:  # what was measured at the check that ended it
@@ -193,18 +193,11 @@ class Record:
             log="\n".join(self.log),
         )
 
-    def _attacked_losses(self) -> tuple[float | None, float | None]:
-        """Lowest and last forget loss over the attack's checks."""
-        checks = [point.forget_loss for point in self.points["relearn"][1:] if point.forget_loss is not None]
-        return (min(checks), checks[-1]) if checks else (None, None)
-
     def value(self) -> float | None:
         """The objective, after the attack; None where it is no number."""
-        objective = self.spec.objective
-        if objective.metric == "forget_loss":
+        if self.spec.objective.metric == "forget_loss":
             return self._judged()
-        judged = _measuring(self.spec, "forget" if objective.metric == "wmdp_accuracy" else None)
-        return self.latest[judged][1][0].value
+        return self.latest[objective.deciding(self.spec)][1][0].value
 
     def _violation(self, outcome: Outcome) -> float | None:
         if outcome is Outcome.DIVERGED:
@@ -213,12 +206,6 @@ class Record:
 
 
 _KL = KlEvaluation(type="kl")
-
-
-def _measuring(spec: StudySpec, what: str | None) -> Evaluation | None:
-    """The multiple-choice evaluation that measures ``what``; None asks for the cloze."""
-    wanted = ("cloze", None) if what is None else ("multiple_choice", what)
-    return next((e for e in spec.evaluations if (e.type, getattr(e, "measures", None)) == wanted), None)
 
 
 def _last(losses: tuple[float | None, ...]) -> float | None:

@@ -225,3 +225,9 @@ class Preparation(_Data):
     """Of a study that repeats trials: likewise under each pair of its seeds."""
     seconds: float
     versions: dict[str, str]
+    code: dict[str, str | None] = {}
+    """``mudman.provenance.code`` of the process that prepared: version, commit and hash of the sources."""
+    hardware: dict[str, str | int | None] = {}
+    """``mudman.provenance.hardware`` of its node."""
+    model_files: dict[str, str] = {}
+    """SHA-256 of the files that the model was loaded from, weights and tokenizer, by name."""

@@ -54,7 +54,9 @@ def simulate(
         relearning=Curve.of(curves["relearn"]),
         forget_loss_min=last and (last.forget_loss if cut_short else value),
         forget_loss_final=last and (last.forget_loss if cut_short else value),
+        forget_loss_unlearned=curves["unlearn"][-1].forget_loss,
         retain_loss_unlearned=3.0,
+        retain_loss_final=last and 3.0,
         passes_booked=booked,
         passes_skipped=spec.budget.unlearn_passes + spec.attack.passes - booked if pruned else 0,
         passes_made=booked,
@@ -78,7 +80,7 @@ def _play(
         for step in range(1, _STEPS + 1):
             if seconds:
                 time.sleep(seconds / (2 * _STEPS))
-            point = Point(passes=total * step // _STEPS, forget_loss=value + 1 / step, retain_loss=3.0)
+            point = Point(passes=total * step // _STEPS, forget_loss=value + (1 / step - 1 / _STEPS), retain_loss=3.0)
             curves[phase].append(point)
             if report(Progress(phase=phase, passes=point.passes, of=total, point=point)) is Decision.STOP:
                 return Outcome.CANCELLED

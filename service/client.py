@@ -1,81 +1,76 @@
-"""Client of the REST API: synchronous, small, with errors that a person can act on."""
+"""Clients of the REST API, synchronous and asynchronous, with errors that a person can act on (docs/client.md).
 
-import itertools
+What can be asked stands once, in ``Api``; ``Client`` and ``AsyncClient`` say how it is sent.
+"""
+
+import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from mudman.faults import MudmanError
-from service import credentials, server_sent
+from service import credentials
+from service.calling import frames
+from service.calling.calls import (
+    Call,
+    Document,
+    Listing,
+    Pause,
+    Refused,
+    Steps,
+    StillRunning,
+    Unreachable,
+    exchange,
+    read,
+    unreachable,
+)
+from service.calling.endpoint import endpoint, listing
+from service.calling.following import BETWEEN, Following, Message
 from service.loopback import is_loopback
 
-Document = dict[str, Any]
-"""A JSON object of the API; its fields are described by the API's own OpenAPI document."""
+if TYPE_CHECKING:
+    import pandas
 
-_AGAIN = {502, 503, 504}
-_PAUSES = (0.2, 0.5, 1.0, 2.0)
+__all__ = ["AsyncClient", "Client", "Document", "Refused", "StillRunning", "Unreachable"]
 
-
-class Unreachable(MudmanError):
-    """Nothing answers at the address, or what answers is no mudman API."""
-
-
-class Refused(MudmanError):
-    """The API answered with a problem document (RFC 9457)."""
-
-    def __init__(self, status: int, problem: Document):
-        self.status = status
-        self.problem = problem
-        lines = [str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")]
-        for fault in problem.get("errors") or []:
-            lines.append(
-                f"{fault.get('path') or 'the document'}: {fault.get('detail')}. Remedy: {fault.get('remedy')}."
-            )
-        super().__init__("\n".join(lines))
+T = TypeVar("T")
+FINISHED = ("completed", "failed", "cancelled")
+_MAKING = 600.0
+"""Seconds that a server may take to make a bundle of a large comparison."""
 
 
-class Client:
-    """``patience``: seconds for which requests that may be repeated are tried again while nothing answers."""
+class Api:
+    """What can be asked. Its methods answer documents: the JSON that the OpenAPI document describes. Any of them raises
+    ``Refused`` where the API refuses, and ``Unreachable`` where nothing answers."""
 
-    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, patience: float = 1.0):
-        """``token``: default: as ``service.credentials`` finds it. It goes to ``url`` and nowhere else."""
+    def __init__(self, url: str, *, token: str | None, patience: float):
         self.url = url.rstrip("/")
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Unreachable(f"{url!r} is no address. Remedy: give one such as http://127.0.0.1:8080")
         self.patience = patience
         token = token or credentials.find()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         # A proxy of the environment cannot reach the loopback of this machine.
-        self._http = httpx.Client(
-            base_url=self.url, timeout=timeout, trust_env=not is_loopback(parts.hostname), headers=headers
-        )
+        self._options = {"base_url": self.url, "trust_env": not is_loopback(parts.hostname)}
+        self._options |= {"headers": {"Authorization": f"Bearer {token}"} if token else {}}
 
     @property
     def is_local(self) -> bool:
         """Whether it listens on this machine's loopback."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._http.close()
-
-    def ready(self) -> dict[str, str]:
+    @endpoint
+    def ready(self) -> Call[dict[str, str]]:
         """What the API says of its own readiness: each check with ``ok`` or what is wrong."""
-        try:
-            return self._http.get("/readyz").json()["checks"]
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        except (ValueError, KeyError, TypeError):
-            raise Unreachable(f"what answers at {self.url} is no mudman API. Remedy: correct the address") from None
+        return Call("GET", "/readyz", read=_checks, any_status=True)
 
+    @endpoint
     def submit(
         self,
         document: Document | str,
@@ -83,151 +78,139 @@ class Client:
         media_type: str = "application/yaml",
         dry_run: bool = False,
         key: str | None = None,
-    ) -> Document:
+    ) -> Call[Document]:
         """Post a spec, or ``{"preset": …, "overrides": …}``; a string goes as it stands, as ``media_type``.
 
         Answers the study, or with ``dry_run`` what it would be. Safe to repeat: ``key`` makes it the same request.
         """
         return self._post("/studies", document, media_type, dry_run, key)
 
-    def studies(self, **filters: Any) -> Iterator[Document]:
+    @listing
+    def studies(self, **filters: Any) -> Listing:
         """Every study that matches, newest first."""
-        return self._pages("/studies", filters)
+        return Listing("/studies", _kept(filters))
 
-    def study(self, study_id: str) -> Document:
+    @endpoint
+    def study(self, study_id: str) -> Call[Document]:
         return self._ask("GET", f"/studies/{_part(study_id)}", repeat=True)
 
-    def best(self, study_id: str) -> Document:
+    @endpoint
+    def best(self, study_id: str) -> Call[Document]:
         return self._ask("GET", f"/studies/{_part(study_id)}/best", repeat=True)
 
-    def trials(self, study_id: str, **filters: Any) -> Iterator[Document]:
-        return self._pages(f"/studies/{_part(study_id)}/trials", filters)
+    @listing
+    def trials(self, study_id: str, **filters: Any) -> Listing:
+        return Listing(f"/studies/{_part(study_id)}/trials", _kept(filters))
 
-    def trial(self, study_id: str, ordinal: int) -> Document:
+    @endpoint
+    def trial(self, study_id: str, ordinal: int) -> Call[Document]:
         return self._ask("GET", f"/studies/{_part(study_id)}/trials/{ordinal}", repeat=True)
 
-    def events(self, study_id: str, *, after: int = 0) -> Iterator[Document]:
+    @listing
+    def events(self, study_id: str, *, after: int = 0) -> Listing:
         """What happened to the study, the newest last; ``after``: only what follows the event of this number."""
-        place: int | None = after
-        while place is not None:
-            asked = {"after": place, "limit": 1000}
-            page = self._ask("GET", f"/studies/{_part(study_id)}/events", params=asked, repeat=True)
-            yield from page["items"]
-            place = page["next"]
+        return Listing(f"/studies/{_part(study_id)}/events", {"after": after, "limit": 1000}, key="after")
 
-    def stream(self, study_id: str, *, after: int = 0) -> Iterator[tuple[str, Document | None]]:
-        """The study's live messages as (name, data), for ever: ``event`` for what happened, ``standing``, ``curves``;
-        with nothing: ``alive``, where the server only says that it is there, and ``lost``, before a connection that was
-        lost is made again where it was. Ends when the study is deleted."""
-        path, lost = f"/studies/{_part(study_id)}/events", time.monotonic()
-        while True:
-            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-            try:
-                with self._http.stream("GET", path, headers=headers) as answer:
-                    if answer.status_code not in _AGAIN:
-                        if not answer.is_success:
-                            answer.read()
-                            self._read(answer)
-                        for name, data in server_sent.messages(answer.iter_lines()):
-                            lost = None
-                            if name == "deleted":
-                                return
-                            if name == "event":
-                                after = data["sequence"]
-                            yield name, data
-            except httpx.HTTPError as error:
-                if time.monotonic() - (lost or time.monotonic()) > self.patience:
-                    raise self._unreachable(error) from error
-            lost = lost or time.monotonic()
-            if time.monotonic() - lost > self.patience:
-                raise Unreachable(f"{self.url} does not answer. Remedy: look at its logs, then try again")
-            yield "lost", None
-            time.sleep(_PAUSES[1])
-
-    def pause(self, study_id: str) -> Document:
+    @endpoint
+    def pause(self, study_id: str) -> Call[Document]:
         return self._ask("POST", f"/studies/{_part(study_id)}/pause")
 
-    def resume(self, study_id: str) -> Document:
+    @endpoint
+    def resume(self, study_id: str) -> Call[Document]:
         return self._ask("POST", f"/studies/{_part(study_id)}/resume")
 
-    def cancel(self, study_id: str) -> Document:
+    @endpoint
+    def cancel(self, study_id: str) -> Call[Document]:
         return self._ask("POST", f"/studies/{_part(study_id)}/cancel")
 
-    def extend(self, study_id: str, trials: int) -> Document:
+    @endpoint
+    def extend(self, study_id: str, trials: int) -> Call[Document]:
         """``trials``: the new total."""
         return self._ask("POST", f"/studies/{_part(study_id)}/extend", repeat=True, json={"trials": trials})
 
-    def retry(self, study_id: str, *, outcomes: list[str] | None = None, ordinals: list[int] | None = None) -> Document:
+    @endpoint
+    def retry(
+        self, study_id: str, *, outcomes: list[str] | None = None, ordinals: list[int] | None = None
+    ) -> Call[Document]:
         """Of the trials that ended for good without counting; None: whatever their outcome, or number."""
         wanted = {"outcomes": outcomes, "ordinals": ordinals}
         given = {name: value for name, value in wanted.items() if value is not None}
         return self._ask("POST", f"/studies/{_part(study_id)}/retry", json=given)
 
-    def enqueue(self, study_id: str, *trials: dict[str, float], key: str | None = None) -> Document:
+    @endpoint
+    def enqueue(self, study_id: str, *trials: dict[str, float], key: str | None = None) -> Call[Document]:
         """Chosen hyper-parameters, one mapping per trial; answers what waits in line. Safe to repeat, as ``submit``."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         path = f"/studies/{_part(study_id)}/trials"
         return self._ask("POST", path, repeat=True, headers=headers, json={"trials": list(trials)})
 
-    def widen(self, study_id: str, *, key: str | None = None, **wanted: Any) -> Document:
+    @endpoint
+    def widen(self, study_id: str, *, key: str | None = None, **wanted: Any) -> Call[Document]:
         """A new study with wider ranges; ``wanted``: fields of the request, such as ``ranges``. Safe to repeat."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         return self._ask("POST", f"/studies/{_part(study_id)}/widen", repeat=True, headers=headers, json=wanted)
 
-    def confirm(self, study_id: str, **wanted: int) -> Document:
+    @endpoint
+    def confirm(self, study_id: str, **wanted: int) -> Call[Document]:
         """A study that runs the ``best`` configurations again on so many fresh ``seeds``. Safe to repeat."""
         return self._ask("POST", f"/studies/{_part(study_id)}/confirm", repeat=True, json=wanted)
 
-    def keep(self, study_id: str, **wanted: Any) -> Document:
+    @endpoint
+    def keep(self, study_id: str, **wanted: Any) -> Call[Document]:
         """A study that runs the ``best``, or these ``trials``, once more to keep their weights. Safe to repeat."""
         return self._ask("POST", f"/studies/{_part(study_id)}/checkpoints", repeat=True, json=wanted)
 
-    def checkpoints(self, study_id: str) -> Document:
+    @endpoint
+    def checkpoints(self, study_id: str) -> Call[Document]:
         """Weights that are kept of a study, and the studies that keep them."""
         return self._ask("GET", f"/studies/{_part(study_id)}/checkpoints", repeat=True)
 
-    def download(self, path: str, start: int = 0) -> Iterator[bytes]:
-        """A file at an address of the API from byte ``start`` on, in parts. Raises ``Unreachable`` if it breaks off."""
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        try:
-            with self._http.stream("GET", path, headers=headers) as answer:
-                if not answer.is_success or (start and answer.status_code != 206):
-                    answer.read()
-                    self._read(answer)
-                yield from answer.iter_bytes(1 << 20)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-
-    def statistics(self, study_id: str, *, seed: int | None = None) -> Document:
+    @endpoint
+    def statistics(self, study_id: str, *, seed: int | None = None) -> Call[Document]:
         """Means, convergence, saturated ranges and compute; ``seed``: of the bootstrap."""
         wanted = _given(seed=None if seed is None else str(seed))
         return self._ask("GET", f"/studies/{_part(study_id)}/statistics", params=wanted, repeat=True)
 
-    def export(self, study_id: str) -> Document:
+    @endpoint
+    def export(self, study_id: str) -> Call[Document]:
         """The study with every finished attempt, and its statistics, which can be computed again from these."""
         return self._ask("GET", f"/studies/{_part(study_id)}/export", repeat=True)
 
-    def written_export(self, study_id: str, form: str = "csv") -> str:
+    @endpoint
+    def written_export(self, study_id: str, form: str = "csv") -> Call[str]:
         """The same as text: ``json``, or the attempts alone as ``csv``."""
         wanted = {"format": form}
         return self._ask("GET", f"/studies/{_part(study_id)}/export", params=wanted, repeat=True, read=_text)
 
-    def export_comparison(self, comparison_id: str) -> Document:
+    @endpoint
+    def parquet(self, study_id: str) -> Call[bytes]:
+        """The attempts as a Parquet file; its metadata holds the study under ``mudman-study``."""
+        return self._drawn(f"/studies/{_part(study_id)}/export", format="parquet")
+
+    @endpoint
+    def export_comparison(self, comparison_id: str) -> Call[Document]:
         """The studies of a comparison as ``export`` gives them, and its table."""
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/export", repeat=True)
 
-    def figure(self, study_id: str, name: str, form: str = "svg") -> bytes:
-        """``history``, ``slice``, ``importance`` or ``curves``, as ``json``, ``svg``, ``png`` or ``html``."""
+    @endpoint
+    def figure(self, study_id: str, name: str, form: str = "svg") -> Call[bytes]:
+        """``history``, ``slice``, ``importance``, ``curves``, ``dynamics`` or ``times``; ``form``: ``json``, ``svg``,
+        ``png`` or ``html``."""
         return self._drawn(f"/studies/{_part(study_id)}/figures/{_part(name)}", format=form)
 
-    def bars(self, comparison_id: str, form: str = "svg", *, reference: str | None = None) -> bytes:
-        """The figure of a comparison; as ``figure``."""
-        path = f"/comparisons/{_part(comparison_id)}/figures/bars"
+    @endpoint
+    def comparison_figure(
+        self, comparison_id: str, name: str, form: str = "svg", *, reference: str | None = None
+    ) -> Call[bytes]:
+        """``bars``, ``curves``, ``dynamics`` or ``times``; as ``figure``."""
+        path = f"/comparisons/{_part(comparison_id)}/figures/{_part(name)}"
         return self._drawn(path, **_given(format=form, reference=reference))
 
-    def delete(self, study_id: str) -> None:
-        self._ask("DELETE", f"/studies/{_part(study_id)}")
+    @endpoint
+    def delete(self, study_id: str) -> Call[None]:
+        return self._ask("DELETE", f"/studies/{_part(study_id)}")
 
+    @endpoint
     def compare(
         self,
         document: Document | str,
@@ -235,77 +218,118 @@ class Client:
         media_type: str = "application/yaml",
         dry_run: bool = False,
         key: str | None = None,
-    ) -> Document:
+    ) -> Call[Document]:
         """Post a comparison, or a preset that is one; as ``submit`` does."""
         return self._post("/comparisons", document, media_type, dry_run, key)
 
-    def comparisons(self, **filters: Any) -> Iterator[Document]:
+    @listing
+    def comparisons(self, **filters: Any) -> Listing:
         """Every comparison that matches, newest first."""
-        return self._pages("/comparisons", filters)
+        return Listing("/comparisons", _kept(filters))
 
-    def comparison(self, comparison_id: str) -> Document:
+    @endpoint
+    def comparison(self, comparison_id: str) -> Call[Document]:
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}", repeat=True)
 
-    def cancel_comparison(self, comparison_id: str) -> Document:
+    @endpoint
+    def cancel_comparison(self, comparison_id: str) -> Call[Document]:
         return self._ask("POST", f"/comparisons/{_part(comparison_id)}/cancel")
 
-    def delete_comparison(self, comparison_id: str) -> None:
-        self._ask("DELETE", f"/comparisons/{_part(comparison_id)}")
+    @endpoint
+    def delete_comparison(self, comparison_id: str) -> Call[None]:
+        return self._ask("DELETE", f"/comparisons/{_part(comparison_id)}")
 
-    def table(self, comparison_id: str, *, reference: str | None = None, equal: str | None = None) -> Document:
+    @endpoint
+    def table(self, comparison_id: str, *, reference: str | None = None, equal: str | None = None) -> Call[Document]:
         """``equal``: every variant at the compute of the one that spent least, in ``trials``, ``passes_booked``,
         ``passes_made``, ``gpu_seconds`` or ``cpu_seconds``."""
         wanted = _given(reference=reference, equal=equal)
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True)
 
+    @endpoint
     def written_table(
         self, comparison_id: str, form: str, *, reference: str | None = None, equal: str | None = None
-    ) -> str:
+    ) -> Call[str]:
         """The table as ``markdown`` or ``csv``."""
         wanted = _given(format=form, reference=reference, equal=equal)
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True, read=_text)
 
-    def cluster(self) -> Document:
+    @endpoint
+    def cluster(self) -> Call[Document]:
         """Nodes, what runs on them, what waits and why, and each owner's standing."""
         return self._ask("GET", "/cluster", repeat=True)
 
-    def create_token(self, *, owner: str, scope: str = "submit", days: int = 90, note: str = "") -> Document:
+    @endpoint
+    def create_token(self, *, owner: str, scope: str = "submit", days: int = 90, note: str = "") -> Call[Document]:
         """For admins. The answer's ``token`` is shown this once."""
         wanted = {"owner": owner, "scope": scope, "days": days, "note": note}
         return self._ask("POST", "/tokens", json=wanted)
 
-    def tokens(self, owner: str | None = None) -> list[Document]:
-        return self._ask("GET", "/tokens", params=_given(owner=owner), repeat=True)["items"]
+    @endpoint
+    def tokens(self, owner: str | None = None) -> Call[list[Document]]:
+        return self._ask("GET", "/tokens", params=_given(owner=owner), repeat=True, then=lambda answer: answer["items"])
 
-    def revoke_token(self, token_id: str) -> Document:
+    @endpoint
+    def revoke_token(self, token_id: str) -> Call[Document]:
         return self._ask("DELETE", f"/tokens/{_part(token_id)}", repeat=True)
 
-    def audit(self, **filters: Any) -> list[Document]:
+    @endpoint
+    def audit(self, **filters: Any) -> Call[list[Document]]:
         """Who changed what, and who was refused, newest first; for admins."""
-        wanted = {name: value for name, value in filters.items() if value is not None}
-        return self._ask("GET", "/audit", params=wanted, repeat=True)["items"]
+        return self._ask("GET", "/audit", params=_kept(filters), repeat=True, then=lambda answer: answer["items"])
 
-    def presets(self) -> list[Document]:
-        answer = self._ask("GET", "/presets", repeat=True)
-        return answer["items"] if isinstance(answer, dict) else answer
+    @endpoint
+    def preset(self, name: str) -> Call[Document]:
+        """``spec``: the document, to be changed and posted; beside it what it is and its cost."""
+        return self._ask("GET", f"/presets/{_part(name)}", repeat=True)
 
-    def _post(self, path: str, document: Document | str, media_type: str, dry_run: bool, key: str | None) -> Document:
+    @endpoint
+    def presets(self) -> Call[list[Document]]:
+        return self._ask("GET", "/presets", repeat=True, then=lambda answer: answer["items"])
+
+    @endpoint
+    def wait(self, study_id: str, *, timeout: float | None = None, every: float = 1.0) -> Steps[Document]:
+        """The study, once it is completed, failed or cancelled; looked at ``every`` so many seconds. Raises
+        ``StillRunning`` after ``timeout`` seconds."""
+        return self._wait(f"/studies/{_part(study_id)}", f"study {study_id}", timeout, every)
+
+    @endpoint
+    def wait_comparison(
+        self, comparison_id: str, *, timeout: float | None = None, every: float = 1.0
+    ) -> Steps[Document]:
+        """As ``wait``, for all studies of a comparison."""
+        return self._wait(f"/comparisons/{_part(comparison_id)}", f"comparison {comparison_id}", timeout, every)
+
+    @endpoint
+    def trials_frame(self, study_id: str) -> Call["pandas.DataFrame"]:
+        """Every finished attempt as a row, indexed by ordinal and attempt; ``hyperparameters.NAME`` are columns. Raises
+        ``frames.NoPandas``."""
+        return self._ask("GET", f"/studies/{_part(study_id)}/export", repeat=True, then=frames.trials)
+
+    @endpoint
+    def table_frame(self, comparison_id: str, *, reference: str | None = None) -> Call["pandas.DataFrame"]:
+        """The table of a comparison, indexed by variant; nested numbers as columns such as ``result.mean``."""
+        wanted = _given(reference=reference)
+        return self._ask(
+            "GET", f"/comparisons/{_part(comparison_id)}/table", params=wanted, repeat=True, then=frames.table
+        )
+
+    @endpoint
+    def curves_frame(self, study_id: str, ordinal: int) -> Call["pandas.DataFrame"]:
+        """Both losses of one trial by phase (``unlearning``, ``relearning``) and passes."""
+        path = f"/studies/{_part(study_id)}/trials/{ordinal}"
+        return self._ask("GET", path, repeat=True, then=frames.curves)
+
+    def _post(
+        self, path: str, document: Document | str, media_type: str, dry_run: bool, key: str | None
+    ) -> Call[Document]:
         if not isinstance(document, str):
             document, media_type = json.dumps(document), "application/json"
         headers = {"Content-Type": media_type, "Idempotency-Key": key or str(uuid.uuid4())}
         parameters = {"dry_run": "true"} if dry_run else {}
         return self._ask("POST", path, repeat=True, content=document.encode(), headers=headers, params=parameters)
 
-    def _pages(self, path: str, filters: Document) -> Iterator[Document]:
-        wanted = {name: value for name, value in filters.items() if value is not None}
-        cursor: str | None = None
-        while True:
-            page = self._ask("GET", path, params=wanted | ({"cursor": cursor} if cursor else {}), repeat=True)
-            yield from page["items"]
-            if (cursor := page.get("next")) is None:
-                return
-
-    def _drawn(self, path: str, **wanted: str) -> bytes:
+    def _drawn(self, path: str, **wanted: str) -> Call[bytes]:
         return self._ask("GET", path, params=wanted, repeat=True, read=lambda answer: answer.content)
 
     def _ask(
@@ -314,54 +338,251 @@ class Client:
         path: str,
         *,
         repeat: bool = False,
-        read: Callable[[httpx.Response], Any] | None = None,
+        read: Callable[[httpx.Response], Any] = httpx.Response.json,
+        then: Callable[[Any], Any] | None = None,
         **request: Any,
-    ) -> Any:
+    ) -> Call[Any]:
         """``repeat``: the request changes nothing, or nothing more the second time. ``read``: takes from an answer what
-        is no JSON."""
-        deadline = time.monotonic() + self.patience
-        for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
-            last = not repeat or time.monotonic() + pause > deadline
+        is no JSON; ``then``: makes something of it."""
+        return Call(method, path, request, repeat, read, then)
+
+    def _wait(self, path: str, what: str, timeout: float | None, every: float) -> Steps[Document]:
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = yield self._ask("GET", path, repeat=True)
+            if found["state"] in FINISHED:
+                return found
+            if ends is not None and time.monotonic() + every > ends:
+                raise StillRunning(f"{what} is {found['state']} after {timeout:g} s. Remedy: wait longer, or cancel it")
+            yield Pause(every)
+
+
+class Client(Api):
+    """Synchronous. Use it as a context manager, or close it."""
+
+    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, patience: float = 1.0):
+        """``token``: default: as ``service.credentials`` finds it; it goes to ``url`` and nowhere else. ``timeout``:
+        seconds that one request may take; ``patience``: seconds for which requests that may be repeated are tried again
+        while nothing answers. Raises ``Unreachable`` for what is no address."""
+        super().__init__(url, token=token, patience=patience)
+        self._http = httpx.Client(timeout=timeout, **self._options)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def stream(self, study_id: str, *, after: int = 0) -> Iterator[Message]:
+        """The study's live messages as (name, data), for ever: ``event`` for what happened, ``standing``, ``curves``;
+        with nothing: ``alive``, where the server only says that it is there, and ``lost``, before a connection that was
+        lost is made again where it was. Ends when the study is deleted."""
+        path, place = f"/studies/{_part(study_id)}/events", Following(self.url, self.patience, after)
+        while True:
             try:
-                answer = self._http.request(method, path, **request)
+                with self._http.stream("GET", path, headers=place.headers()) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                    if place.takes(answer):
+                        for line in answer.iter_lines():
+                            yield from place.messages(line)
+                            if place.over:
+                                return
+                place.lose()
             except httpx.HTTPError as error:
-                if last:
-                    raise self._unreachable(error) from error
-            else:
-                if answer.status_code not in _AGAIN or last:
-                    return read(answer) if read and answer.is_success else self._read(answer)
-            time.sleep(pause)
-        return None
+                place.lose(error)
+            yield "lost", None
+            time.sleep(BETWEEN)
 
-    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
-        if isinstance(error, httpx.ConnectError):
-            return Unreachable(
-                f"nothing listens at {self.url}. Remedy: start it with `mudman up`, "
-                "or name another address with --url or MUDMAN_URL"
-            )
-        return Unreachable(
-            f"{self.url} does not answer ({type(error).__name__}: {error}). Remedy: look at its logs, then try again"
-        )
+    def bundle(self, study_id: str, file: Path) -> None:
+        """Everything a study rests on, in one zip that `mudman verify` checks (docs/evidence.md)."""
+        self._keep(f"/studies/{_part(study_id)}/export", file)
 
-    def _read(self, answer: httpx.Response) -> Any:
-        if answer.status_code == 204:
-            return None
+    def bundle_comparison(self, comparison_id: str, file: Path) -> None:
+        self._keep(f"/comparisons/{_part(comparison_id)}/export", file)
+
+    def download(self, path: str, start: int = 0) -> Iterator[bytes]:
+        """A file at an address of the API from byte ``start`` on, in parts. Raises ``Unreachable`` if it breaks off."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with _explained(self.url), self._http.stream("GET", path, headers=headers) as answer:
+            if not answer.is_success or (start and answer.status_code != 206):
+                answer.read()
+                read(self.url, answer)
+            yield from answer.iter_bytes(1 << 20)
+
+    def _keep(self, path: str, file: Path) -> None:
+        with _whole(file) as kept, _explained(self.url), self._http.stream("GET", path, **_BUNDLE) as answer:
+            if not answer.is_success:
+                answer.read()
+                read(self.url, answer)
+            for piece in answer.iter_bytes():
+                kept.write(piece)
+
+    def do(self, asked: Call[T] | Steps[T]) -> T:
+        """Send a call, or go through steps."""
+        if isinstance(asked, Call):
+            return self._go(exchange(asked, self.url, self.patience), self._sent)
+        return self._go(asked, self.do)
+
+    def every(self, wanted: Listing) -> Iterator[Document]:
+        for call in wanted.calls():
+            yield from wanted.items(self.do(call))
+
+    def _sent(self, call: Call) -> httpx.Response:
+        return self._http.request(call.method, call.path, **call.request)
+
+    def _go(self, steps: Steps[T], do: Callable[[Call], Any]) -> T:
         try:
-            body = answer.json()
-        except ValueError:
-            body = None
-        if answer.is_success and body is not None:
-            return body
-        if isinstance(body, dict) and "title" in body:
-            raise Refused(answer.status_code, body)
-        raise Unreachable(
-            f"{self.url} answers, but is no mudman API (HTTP status {answer.status_code}). "
-            "Remedy: name the right address with --url or MUDMAN_URL"
-        )
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    step = next(steps)
+                    continue
+                try:
+                    found = do(step)
+                except httpx.HTTPError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(found)
+        except StopIteration as end:
+            return end.value
+
+
+class AsyncClient(Api):
+    """As ``Client``, with methods to be awaited, and asynchronous iterators over lists and live messages."""
+
+    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, patience: float = 1.0):
+        super().__init__(url, token=token, patience=patience)
+        self._http = httpx.AsyncClient(timeout=timeout, **self._options)
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def stream(self, study_id: str, *, after: int = 0) -> AsyncIterator[Message]:
+        """As ``Client.stream``."""
+        path, place = f"/studies/{_part(study_id)}/events", Following(self.url, self.patience, after)
+        while True:
+            try:
+                async with self._http.stream("GET", path, headers=place.headers()) as answer:
+                    if not answer.is_success:
+                        await answer.aread()
+                    if place.takes(answer):
+                        async for line in answer.aiter_lines():
+                            for message in place.messages(line):
+                                yield message
+                            if place.over:
+                                return
+                place.lose()
+            except httpx.HTTPError as error:
+                place.lose(error)
+            yield "lost", None
+            await asyncio.sleep(BETWEEN)
+
+    async def bundle(self, study_id: str, file: Path) -> None:
+        """As ``Client.bundle``."""
+        await self._keep(f"/studies/{_part(study_id)}/export", file)
+
+    async def bundle_comparison(self, comparison_id: str, file: Path) -> None:
+        await self._keep(f"/comparisons/{_part(comparison_id)}/export", file)
+
+    async def download(self, path: str, start: int = 0) -> AsyncIterator[bytes]:
+        """As ``Client.download``."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with _explained(self.url):
+            async with self._http.stream("GET", path, headers=headers) as answer:
+                if not answer.is_success or (start and answer.status_code != 206):
+                    await answer.aread()
+                    read(self.url, answer)
+                async for piece in answer.aiter_bytes(1 << 20):
+                    yield piece
+
+    async def _keep(self, path: str, file: Path) -> None:
+        with _whole(file) as kept, _explained(self.url):
+            async with self._http.stream("GET", path, **_BUNDLE) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    read(self.url, answer)
+                async for piece in answer.aiter_bytes():
+                    kept.write(piece)
+
+    async def do(self, asked: Call[T] | Steps[T]) -> T:
+        """Send a call, or go through steps."""
+        if isinstance(asked, Call):
+            return await self._go(exchange(asked, self.url, self.patience), self._sent)
+        return await self._go(asked, self.do)
+
+    async def every(self, wanted: Listing) -> AsyncIterator[Document]:
+        for call in wanted.calls():
+            for item in wanted.items(await self.do(call)):
+                yield item
+
+    async def _sent(self, call: Call) -> httpx.Response:
+        return await self._http.request(call.method, call.path, **call.request)
+
+    async def _go(self, steps: Steps[T], do: Callable[[Call], Any]) -> T:
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = next(steps)
+                    continue
+                try:
+                    found = await do(step)
+                except httpx.HTTPError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(found)
+        except StopIteration as end:
+            return end.value
+
+
+_BUNDLE = {"params": {"format": "bundle"}, "timeout": _MAKING}
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[BinaryIO]:
+    """Of any size, written down as it comes; the file is there only once it is whole."""
+    part = file.with_name(file.name + ".part")
+    try:
+        with part.open("wb") as kept:
+            yield kept
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise unreachable(url, error) from error
+
+
+def _checks(answer: httpx.Response) -> dict[str, str]:
+    try:
+        return answer.json()["checks"]
+    except (KeyError, TypeError) as error:
+        raise ValueError("no answer of ours") from error
 
 
 def _text(answer: httpx.Response) -> str:
     return answer.text
+
+
+def _kept(filters: Document) -> Document:
+    return {name: value for name, value in filters.items() if value is not None}
 
 
 def _given(**parameters: str | None) -> dict[str, str]:

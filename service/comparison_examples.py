@@ -8,7 +8,7 @@ from service import table_formats
 from service.bodies import JSON, YAML
 from service.comparison_table import TableView
 from service.cost import comparison_dry_run
-from service.statistics_examples import STUDY_EXPORT
+from service.statistics_examples import BUNDLE, STUDY_EXPORT
 
 _ID = "cp_pV3nW8sYc0aQk7Lm"
 _HERE = f"/comparisons/{_ID}"
@@ -231,5 +231,6 @@ EXPORT = {
             "table": _TABLE,
             "studies": [STUDY_EXPORT | {"study": STUDY_EXPORT["study"] | {"name": "masks/sign", "variant": "sign"}}],
         }
-    }
+    },
+    **BUNDLE,
 }

@@ -130,7 +130,7 @@ def study_export(
         of, ran = _exported(confirming, runs)
         again = ExportedRepeat(study=of, trials=ran)
     return StudyExport(
-        study=about, statistics=_statistics(about, trials, again, seed), trials=trials, confirmation=again
+        study=about, statistics=statistics_of(about, trials, again, seed), trials=trials, confirmation=again
     )
 
 
@@ -144,7 +144,9 @@ def comparison_export(
     comparison: Comparison, studies: Sequence[StudyExport], reference: str, *, seed: int = 0
 ) -> ComparisonExport:
     about = ExportedComparison(**{name: getattr(comparison, name) for name in ExportedComparison.model_fields})
-    return ComparisonExport(comparison=about, table=_table(about, studies, reference, seed), studies=list(studies))
+    return ComparisonExport(
+        comparison=about, table=table_of(about, _parts(studies), reference, seed), studies=list(studies)
+    )
 
 
 def as_csv(export: StudyExport) -> str:
@@ -180,23 +182,24 @@ def verify(document: Mapping[str, Any]) -> list[str]:
 def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
     if isinstance(export, StudyExport):
         seed = export.statistics.bootstrap.seed
-        again = _statistics(export.study, export.trials, export.confirmation, seed)
-        yield from _differing(export.statistics.model_dump(), again.model_dump(), "statistics")
+        again = statistics_of(export.study, export.trials, export.confirmation, seed)
+        yield from differing(export.statistics.model_dump(), again.model_dump(), "statistics")
         return
     found = export.table
-    made = _table(export.comparison, export.studies, found.reference, found.bootstrap.seed)
-    yield from _differing(found.model_dump(), made.model_dump(), "table")
+    made = table_of(export.comparison, _parts(export.studies), found.reference, found.bootstrap.seed)
+    yield from differing(found.model_dump(), made.model_dump(), "table")
     for number, study in enumerate(export.studies):
         yield from (f"studies.{number}.{line}" for line in _disagreements(study))
 
 
-def _differing(stated: Any, computed: Any, path: str) -> Iterator[str]:
+def differing(stated: Any, computed: Any, path: str) -> Iterator[str]:
+    """Where two documents do not agree, by path; floats may differ by rounding."""
     if isinstance(stated, dict) and isinstance(computed, dict):
-        for key in stated.keys() | computed.keys():
-            yield from _differing(stated.get(key), computed.get(key), f"{path}.{key}")
+        for key in sorted(stated.keys() | computed.keys()):
+            yield from differing(stated.get(key), computed.get(key), f"{path}.{key}".lstrip("."))
     elif isinstance(stated, list) and isinstance(computed, list) and len(stated) == len(computed):
         for index, pair in enumerate(zip(stated, computed, strict=True)):
-            yield from _differing(*pair, f"{path}.{index}")
+            yield from differing(*pair, f"{path}.{index}".lstrip("."))
     elif not _equal(stated, computed):
         yield f"{path}: {stated!r} is stated, {computed!r} comes out"
 
@@ -207,7 +210,7 @@ def _equal(stated: Any, computed: Any) -> bool:
     return stated == computed
 
 
-def _statistics(
+def statistics_of(
     study: ExportedStudy, trials: Iterable[ExportedTrial], again: ExportedRepeat | None, seed: int
 ) -> StatisticsView:
     attempts = _attempts(trials)
@@ -217,10 +220,19 @@ def _statistics(
     return study_statistics(study, by_outcome(attempts), top, confirmation=confirmation, seed=seed)
 
 
-def _table(comparison: ExportedComparison, studies: Sequence[StudyExport], reference: str, seed: int) -> TableView:
-    tallies = {one.study.id: tally(_attempts(one.trials)) for one in studies}
-    rows = [one.study for one in studies]
+def table_of(
+    comparison: ExportedComparison,
+    studies: Sequence[tuple[ExportedStudy, Sequence[ExportedTrial]]],
+    reference: str,
+    seed: int,
+) -> TableView:
+    tallies = {study.id: tally(_attempts(trials)) for study, trials in studies}
+    rows = [study for study, _ in studies]
     return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed)
+
+
+def _parts(studies: Sequence[StudyExport]) -> list[tuple[ExportedStudy, list[ExportedTrial]]]:
+    return [(one.study, one.trials) for one in studies]
 
 
 def _attempts(trials: Iterable[ExportedTrial]) -> list[Attempt]:

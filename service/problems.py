@@ -26,8 +26,9 @@ from service.access.refusals import (
     TooManyRequests,
     WrongHost,
 )
+from service.figures.of_study import NotEnough
 from service.request_log import REQUEST_ID
-from service.store.comparisons import ComparisonFinished, ComparisonNameTaken, UnknownComparison
+from service.store.comparisons import ComparisonFinished, ComparisonNameTaken, UnknownComparison, UnknownVariant
 from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
@@ -69,17 +70,6 @@ class UnknownTrial(MudmanError):
     """The study has started no trial of this number."""
 
 
-class UnknownVariant(MudmanError):
-    """The comparison has no variant of this name."""
-
-    def __init__(self, comparison_id: str, variant: str, known: list[str]):
-        super().__init__(f"Comparison {comparison_id} has no variant {variant!r}. There are: {', '.join(known)}.")
-        self.comparison_id, self.variant, self.known = comparison_id, variant, known
-
-    def __reduce__(self):
-        return UnknownVariant, (self.comparison_id, self.variant, self.known)
-
-
 class UnknownPreset(MudmanError):
     """No preset has this name."""
 
@@ -90,10 +80,6 @@ class NoCheckpoint(MudmanError):
 
 class NoSuchRange(MudmanError):
     """The part that was asked for lies behind the end of the file."""
-
-
-class NoFigure(MudmanError):
-    """There are not enough trials to draw it; the message says how many are needed."""
 
 
 class NoValidTrial(MudmanError):
@@ -176,7 +162,7 @@ KINDS: dict[type[MudmanError], Kind] = {
     ComparisonNameTaken: Kind(409, "name-taken", "The name is taken"),
     ComparisonFinished: Kind(409, "refused-transition", "Every study has finished"),
     NoValidTrial: Kind(409, "no-valid-trial", "No trial is valid"),
-    NoFigure: Kind(409, "no-figure", "There is nothing to draw yet"),
+    NotEnough: Kind(409, "no-figure", "There is nothing to draw yet"),
     BodyTooLarge: Kind(413, "body-too-large", "The request body is too long"),
     UnsupportedBody: Kind(415, "unsupported-body", "The request body is of a kind that is not read here"),
     NotAuthenticated: Kind(401, "not-authenticated", "A token is needed"),

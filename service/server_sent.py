@@ -4,20 +4,34 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+Message = tuple[str, dict[str, Any] | None]
+"""Name and data; ``event`` is what has no name, and ``alive``, without data, a comment."""
 
-def messages(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Name and data of each; ``event`` is what has no name, and ``alive``, without data, a comment."""
-    name, data = "event", []
-    for line in lines:
+
+class Reader:
+    """Takes the lines of one stream, as they come."""
+
+    def __init__(self) -> None:
+        self._name, self._data = "event", []
+
+    def feed(self, line: str) -> Message | None:
+        """The message that ends with this line."""
         field, _, value = line.partition(":")
-        match field:
-            case "" if line:
-                yield "alive", None
-            case "event":
-                name = value.removeprefix(" ")
-            case "data":
-                data.append(value.removeprefix(" "))
-            case "" if data:
-                yield name, json.loads("\n".join(data))
         if not line:
-            name, data = "event", []
+            name, data, self._name, self._data = self._name, self._data, "event", []
+            return (name, json.loads("\n".join(data))) if data else None
+        match field:
+            case "":
+                return "alive", None
+            case "event":
+                self._name = value.removeprefix(" ")
+            case "data":
+                self._data.append(value.removeprefix(" "))
+        return None
+
+
+def messages(lines: Iterable[str]) -> Iterator[Message]:
+    reader = Reader()
+    for line in lines:
+        if (message := reader.feed(line)) is not None:
+            yield message

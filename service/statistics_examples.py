@@ -175,7 +175,10 @@ _LINES = (
     "ordinal,attempt,outcome,value,seconds,passes_booked,passes_made,passes_skipped,hyperparameters.unlearning_rate",
     "0,1,valid,2.7,6.3,140,140,0,0.0188",
 )
+BUNDLE = {"application/zip": {"schema": {"type": "string", "format": "binary"}, "example": "PK…"}}
 EXPORT = {
     "application/json": {"example": STUDY_EXPORT},
     "text/csv": {"schema": {"type": "string"}, "example": "\r\n".join(_LINES)},
+    "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}, "example": "PAR1…"},
+    **BUNDLE,
 }

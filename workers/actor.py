@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.tune import Trainable
 
-from mudman import artifacts, logs, run_trial
+from mudman import artifacts, logs, provenance, run_trial
 from mudman.checkpoints import CARD, Keeping
 from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, TrialResult
 from mudman.specs import StudySpec
@@ -181,4 +181,16 @@ def _whereabouts() -> dict[str, Any]:
         "host": platform.node(),
         "pid": os.getpid(),
         "device": f"cuda:{cards}" if cards else "cpu",
+        **_evidence(),
+    }
+
+
+def _evidence() -> dict[str, Any]:
+    """Code and hardware that a result rests on: a place may outlive an upgrade, and nodes differ."""
+    code, machine = provenance.code(), provenance.hardware()
+    return {
+        "commit": code["commit"],
+        "code": code["sha256"],
+        "processor": machine["processor"],
+        "cards": machine["cards"],
     }

@@ -20,6 +20,9 @@ COPY mudman mudman
 COPY service service
 COPY workers workers
 RUN pip install --no-deps --no-build-isolation .
+# What the image is made from, for the evidence of what it computes: --build-arg COMMIT="$(git rev-parse HEAD)".
+ARG COMMIT=""
+ENV MUDMAN_COMMIT=${COMMIT}
 COPY deploy/images/ray-node.sh /usr/local/bin/mudman-ray-node
 COPY deploy/images/dispatcher.sh /usr/local/bin/mudman-dispatcher
 

@@ -71,6 +71,11 @@ def about(name: str) -> About:
     )
 
 
+def published(name: str | None) -> dict[str, str]:
+    """Published results by variant of a preset, if it is one that is known here."""
+    return about(name).expected if name in names() else {}
+
+
 def load(name: str, overrides: Document | None = None, variant: str | None = None) -> Document:
     """The preset as a document that can be posted, with overrides laid over it.
 

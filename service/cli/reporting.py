@@ -16,12 +16,16 @@ class Figure(StrEnum):
     slice = "slice"
     importance = "importance"
     curves = "curves"
+    dynamics = "dynamics"
+    times = "times"
     bars = "bars"
 
 
 class Form(StrEnum):
     json = "json"
     csv = "csv"
+    parquet = "parquet"
+    bundle = "bundle"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +47,13 @@ def stats(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
 
 def figure(
     study: AnyRef,
-    name: Annotated[Figure, typer.Argument(help="bars: of a comparison; the others: of a study.", show_default=False)],
+    name: Annotated[
+        Figure,
+        typer.Argument(
+            help="bars: of a comparison; curves, dynamics, times: of either; the others: of a study.",
+            show_default=False,
+        ),
+    ],
     file: Annotated[Path, typer.Argument(help="Its ending says what: .svg, .png, .html or .json.", show_default=False)],
     url: Url = None,
 ) -> None:
@@ -53,8 +63,12 @@ def figure(
     if (form := file.suffix.removeprefix(".")) not in ("svg", "png", "html", "json"):
         raise typer.BadParameter(f"{file} ends in none of .svg, .png, .html and .json", param_hint="FILE")
     with connect(url) as client:
+        either = name in (Figure.curves, Figure.dynamics, Figure.times)
+        comparison = comparison_of(client, study) if either else None
         if name is Figure.bars:
-            drawn = client.bars(comparing.resolve(client, study), form)
+            comparison = comparing.resolve(client, study)
+        if comparison is not None:
+            drawn = client.comparison_figure(comparison, name, form)
         else:
             drawn = client.figure(resolve(client, study)["id"], name, form)
     file.write_bytes(drawn)
@@ -64,19 +78,41 @@ def figure(
 def export(
     study: AnyRef,
     file: Annotated[Path | None, typer.Argument(help="Where to write it. Default: stdout.", show_default=False)] = None,
-    form: Annotated[Form, typer.Option("--format", help="csv: the trials of one study, alone.")] = Form.json,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format",
+            help="csv, parquet: the trials of one study, alone; bundle: a zip with all curves, figures and hashes. "
+            "Default: as the file's name ends, else json.",
+        ),
+    ] = None,
     url: Url = None,
 ) -> None:
     """Write a study or a comparison with all its trials and statistics."""
     import json
 
+    form = form or (_ENDINGS.get(file.suffix) if file else None) or Form.json
     with connect(url) as client:
-        if (comparison := comparison_of(client, study)) is None:
+        comparison = comparison_of(client, study)
+        if form is Form.bundle:
+            if file is None:
+                raise typer.BadParameter("a bundle goes into a file, such as bundle.zip", param_hint="FILE")
+            if comparison is None:
+                client.bundle(resolve(client, study)["id"], file)
+            else:
+                client.bundle_comparison(comparison, file)
+            return
+        if form is Form.parquet and comparison is None:
+            if file is None:
+                raise typer.BadParameter("a Parquet file goes into a file, such as trials.parquet", param_hint="FILE")
+            file.write_bytes(client.parquet(resolve(client, study)["id"]))
+            return
+        if comparison is None:
             text = client.written_export(resolve(client, study)["id"], form)
-        elif form is Form.csv:
-            raise typer.BadParameter("a comparison is exported as json", param_hint="--format")
-        else:
+        elif form is Form.json:
             text = json.dumps(client.export_comparison(comparison))
+        else:
+            raise typer.BadParameter("a comparison is exported as json or as a bundle", param_hint="--format")
     if file is None:
         sys.stdout.write(text + "\n" * (form is Form.json))
     else:
@@ -84,13 +120,33 @@ def export(
 
 
 def verify(file: Annotated[Path, typer.Argument(help="What `mudman export` wrote.", exists=True)]) -> int:
-    """Compute an export's statistics again, from its trials alone. Exit code 1 where a number does not agree."""
-    from mudman.documents import read_json
+    """Compute every number of an export again, from its trials alone, without a server; of a bundle, check every byte
+    too. Exit code 1 where something does not agree."""
     from service.cli import display
-    from service.export import verify as disagreements
 
-    found = disagreements(read_json(file.read_text("utf-8")))
+    found, said = _checked(file)
     for line in found:
         display.stdout().print(line, markup=False)
-    display.stdout().print(f"{len(found)} numbers do not agree" if found else "every number agrees", markup=False)
+    display.stdout().print(f"{len(found)} do not agree" if found else said, markup=False)
     return 1 if found else 0
+
+
+def _checked(file: Path) -> tuple[list[str], str]:
+    """What does not agree; and what to say if nothing is there."""
+    import zipfile
+
+    from mudman.documents import read_json
+    from service import export
+    from service.evidence import verification
+
+    if file.suffix != ".zip" and not zipfile.is_zipfile(file):
+        return export.verify(read_json(file.read_text("utf-8"))), "every number agrees"
+    report = verification.verify(file)
+    said = (
+        f"every byte and every number agrees: {report.files} files, {report.studies} studies, {report.trials} trials, "
+        f"{report.numbers} numbers computed again"
+    )
+    return report.faults, said
+
+
+_ENDINGS = {".csv": Form.csv, ".parquet": Form.parquet, ".zip": Form.bundle}

@@ -18,7 +18,7 @@ def curves(name: str, last: Sequence[Curve], best: Curve | None, untouched: Curv
 
 
 def _panel(field: str, title: str, last: Sequence[Curve], others: Mapping[str, Curve | None]) -> Figure:
-    band = [{"passes": passes, "curve": BAND, **quartiles(losses)} for passes, losses in _by_pass(field, last).items()]
+    band = [{"passes": passes, "curve": BAND, **quartiles(losses)} for passes, losses in by_pass(field, last).items()]
     single = [
         {"passes": passes, "loss": loss, "curve": label}
         for label, curve in others.items()
@@ -53,7 +53,7 @@ def _panel(field: str, title: str, last: Sequence[Curve], others: Mapping[str, C
     }  # fmt: skip
 
 
-def _by_pass(field: str, last: Sequence[Curve]) -> dict[int, list[float]]:
+def by_pass(field: str, last: Sequence[Curve]) -> dict[int, list[float]]:
     found: dict[int, list[float]] = {}
     for curve in last:
         for passes, loss in zip(curve.passes, getattr(curve, field), strict=True):

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -42,8 +43,20 @@ def _content(figure: Figure, form: Format) -> bytes:
 
     # Nothing of a definition is fetched from elsewhere.
     if form == "svg":
-        return vl_convert.vegalite_to_svg(figure, allowed_base_urls=[]).encode()
+        return _numbered(vl_convert.vegalite_to_svg(figure, allowed_base_urls=[])).encode()
     return vl_convert.vegalite_to_png(figure, scale=_SCALE, allowed_base_urls=[])
+
+
+_IDS = re.compile(r'id="((?:gradient_|clip)\d+)"')
+
+
+def _numbered(drawing: str) -> str:
+    """Vega counts gradients and clips for as long as its process lives; here each drawing counts from 0, so that the
+    same definition gives the same bytes."""
+    for number, found in enumerate(dict.fromkeys(_IDS.findall(drawing))):
+        for form in ('id="{}"', "url(#{})"):
+            drawing = drawing.replace(form.format(found), form.format(f"part-{number}"))
+    return drawing
 
 
 _PAGE = """<!doctype html>

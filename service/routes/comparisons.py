@@ -13,13 +13,14 @@ from service.comparison_table import Measure, TableView, at_equal_compute, table
 from service.comparison_views import ComparisonPage, ComparisonView, comparison_summary, comparison_view
 from service.cost import comparison_dry_run
 from service.declared_problems import problems
+from service.evidence.stored import write_comparison
 from service.export import ComparisonExport, comparison_export
-from service.problems import UnknownVariant
 from service.routes import Configuration, Key, Store, Text, Who
-from service.routes.statistics import Seed, attachment, exported
+from service.routes.attachments import attachment, bundled
+from service.routes.statistics import Seed, exported
 from service.routes.studies import read_labels
 from service.store import comparisons, pages, standing
-from service.store.tables import Comparison, Study
+from service.store.tables import Comparison
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 Reference = Annotated[
@@ -155,7 +156,7 @@ def show_table(
     median, the differences to a reference variant (with intervals by block bootstrap and Holm's correction) and to the
     model without unlearning, and what was spent."""
     with store.begin() as session:
-        comparison, rows, main = compared(session, comparison_id, reference)
+        comparison, rows, main = comparisons.compared(session, comparison_id, reference)
         ids = [study.id for study in rows]
         if equal is None:
             tallies, cut = standing.tallies(session, ids), None
@@ -176,24 +177,26 @@ def show_table(
     summary="Export a comparison",
     responses={200: {"content": examples.EXPORT}, **problems(404, 422, 503)},
 )
-def show_export(comparison_id: str, store: Store, reference: Reference = None, seed: Seed = 0):
+def show_export(
+    comparison_id: str,
+    store: Store,
+    reference: Reference = None,
+    format: Annotated[
+        Literal["json", "bundle"],
+        Query(description="`bundle`: a zip, as that of a study, for all studies, with the table and its figures."),
+    ] = "json",
+    seed: Seed = 0,
+):
     """Its table, and each study with every finished attempt: all of it can be computed again from the export alone
     (`mudman verify`)."""
+    if format == "bundle":
+        return bundled(
+            f"{comparison_id}.zip", lambda file: write_comparison(store, comparison_id, reference, file, seed)
+        )
     with store.begin() as session:
-        comparison, rows, main = compared(session, comparison_id, reference)
+        comparison, rows, main = comparisons.compared(session, comparison_id, reference)
         made = comparison_export(comparison, [exported(session, study, seed) for study in rows], main, seed=seed)
     return attachment(made.model_dump_json(), "application/json", f"{comparison_id}.json")
-
-
-def compared(session: Session, comparison_id: str, reference: str | None) -> tuple[Comparison, list[Study], str]:
-    """The comparison, its studies in order, and the variant that the others are measured against. Raises
-    ``UnknownComparison``, ``UnknownVariant``."""
-    comparison = comparisons.get(session, comparison_id)
-    rows = comparisons.studies_of(session, comparison)
-    variants = [study.variant for study in rows]
-    if reference is not None and reference not in variants:
-        raise UnknownVariant(comparison_id, reference, variants)
-    return comparison, rows, reference or variants[0]
 
 
 def _view(session: Session, comparison: Comparison) -> ComparisonView:

@@ -2,13 +2,16 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from service import export, statistics_examples
 from service.declared_problems import problems
+from service.evidence.stored import write_study
 from service.export import StudyExport, study_export
+from service.parquet import as_parquet
 from service.routes import Store
+from service.routes.attachments import attachment, bundled
 from service.routes.repeats import confirmation_of
 from service.statistics.means import TOP
 from service.store import exports, repeating, standing, studies
@@ -16,6 +19,7 @@ from service.store.tables import Study
 from service.study_statistics import StatisticsView, study_statistics
 
 router = APIRouter(prefix="/studies/{study_id}", tags=["statistics"])
+PARQUET = "application/vnd.apache.parquet"
 Seed = Annotated[int, Query(ge=0, lt=2**32, description="Of the bootstrap: the same seed gives the same numbers.")]
 
 
@@ -49,15 +53,23 @@ def show_export(
     study_id: str,
     store: Store,
     format: Annotated[
-        Literal["json", "csv"], Query(description="`json`: spec, statistics and attempts; `csv`: the attempts.")
+        Literal["json", "csv", "parquet", "bundle"],
+        Query(
+            description="`json`: spec, statistics and attempts; `csv`, `parquet`: the attempts; `bundle`: a zip with "
+            "all that is known of every attempt, curves and figures too, and a hash of each file."
+        ),
     ] = "json",
     seed: Seed = 0,
 ):
     """Every finished attempt, whatever became of it, and the statistics: they can be computed again from the export
     alone (`mudman verify`)."""
+    if format == "bundle":
+        return bundled(f"{study_id}.zip", lambda file: write_study(store, study_id, file, seed))
     with store.begin() as session:
         study = studies.get(session, study_id)
         made = exported(session, study, seed)
+    if format == "parquet":
+        return attachment(as_parquet(made), PARQUET, f"{study_id}.parquet")
     if format == "csv":
         return attachment(export.as_csv(made), "text/csv", f"{study_id}.csv")
     return attachment(made.model_dump_json(), "application/json", f"{study_id}.json")
@@ -68,8 +80,3 @@ def exported(session: Session, study: Study, seed: int) -> StudyExport:
     child = repeating.newest(session, study.id, keeping=False)
     runs = exports.finished(session, child.id) if child else []
     return study_export(study, exports.finished(session, study.id), child, runs, seed=seed)
-
-
-def attachment(text: str, media_type: str, name: str) -> Response:
-    """``name``: made of an id, which needs no quoting."""
-    return Response(text, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})

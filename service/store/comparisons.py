@@ -32,6 +32,17 @@ class UnknownComparison(MudmanError):
         return UnknownComparison, (self.comparison_id,)
 
 
+class UnknownVariant(MudmanError):
+    """The comparison has no variant of this name."""
+
+    def __init__(self, comparison_id: str, variant: str, known: list[str]):
+        super().__init__(f"Comparison {comparison_id} has no variant {variant!r}. There are: {', '.join(known)}.")
+        self.comparison_id, self.variant, self.known = comparison_id, variant, known
+
+    def __reduce__(self):
+        return UnknownVariant, (self.comparison_id, self.variant, self.known)
+
+
 class ComparisonNameTaken(MudmanError):
     """The name, or that of one of the studies, belongs to something else; ``existing`` is the address of that."""
 
@@ -198,3 +209,14 @@ def overall(states: Iterable[str]) -> State:
     if going_on:
         return State.RUNNING
     return State.FAILED if State.FAILED in found else State.CANCELLED
+
+
+def compared(session: Session, comparison_id: str, reference: str | None) -> tuple[Comparison, list[Study], str]:
+    """The comparison, its studies in order, and the variant that the others are measured against. Raises
+    ``UnknownComparison``, ``UnknownVariant``."""
+    comparison = get(session, comparison_id)
+    rows = studies_of(session, comparison)
+    variants = [study.variant for study in rows]
+    if reference is not None and reference not in variants:
+        raise UnknownVariant(comparison_id, reference, variants)
+    return comparison, rows, reference or variants[0]

@@ -101,14 +101,17 @@ class Database:
         self._engine.dialect.do_ping = lambda connection: connection.alive() or ping(connection)
 
     @contextmanager
-    def begin(self) -> Iterator[Session]:
+    def begin(self, *, snapshot: bool = False) -> Iterator[Session]:
         """ONE transaction: committed at the end, rolled back on any error. Objects stay readable afterwards.
+        ``snapshot``: all its statements see the database as it was at the first.
 
         Raises ``DatabaseUnavailable`` where the database cannot be reached or the connection is lost. Whether a commit
         that was cut off took effect is not known then: every operation of the store may be repeated.
         """
         try:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                if snapshot:
+                    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
                 yield session
         except (DBAPIError, PoolTimeout) as error:
             translated = as_unavailable(error)

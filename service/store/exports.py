@@ -1,6 +1,7 @@
 """All finished attempts of a study with what is needed to compute every statistic again, in one narrow query."""
 
 import datetime
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -30,6 +31,15 @@ class Finished(NamedTuple):
     finished_at: datetime.datetime | None
 
 
+class Whole(NamedTuple):
+    """A finished attempt with everything that is kept of it, but for its log."""
+
+    finished: Finished
+    worker: dict[str, Any] | None
+    result: dict[str, Any] | None
+    """``mudman.results.TrialResult``; null where the attempt was lost before it said anything."""
+
+
 _MORE = (
     Trial.hyperparameters,
     Trial.violation,
@@ -47,3 +57,14 @@ def finished(session: Session, study_id: str) -> list[Finished]:
     query = standing.FINISHED.add_columns(*_MORE).where(Trial.study_id == study_id, Trial.outcome.is_not(None))
     rows: Any = session.execute(query.execution_options(yield_per=standing.PART))
     return sorted((Finished(*columns) for _, *columns in rows), key=lambda one: (one.ordinal, one.attempt))
+
+
+def whole(session: Session, study_id: str) -> Iterator[Whole]:
+    """By ordinal and attempt, a few at a time: with a trace of every loop a single one may be megabytes."""
+    query = standing.FINISHED.add_columns(*_MORE, Trial.worker, Trial.result)
+    query = query.where(Trial.study_id == study_id, Trial.outcome.is_not(None)).order_by(Trial.ordinal, Trial.attempt)
+    for _, *columns, worker, result in session.execute(query.execution_options(yield_per=_FEW)):
+        yield Whole(Finished(*columns), worker, result)
+
+
+_FEW = 50

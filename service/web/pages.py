@@ -133,7 +133,12 @@ def comparison(comparison_id: str, store: Store):
         table = make_table(row.id, row.name, variants, recent.tallies(session, variants), variants[0].variant)
     rows = [*table.rows, table.baseline] if table.baseline else table.rows
     return render(
-        "comparison.html", comparison=comparisons.show(comparison_id, store), table=table, rows=rows, bars=_bars(table)
+        "comparison.html",
+        comparison=comparisons.show(comparison_id, store),
+        table=table,
+        rows=rows,
+        bars=_bars(table),
+        traced=any(one.spec.get("record", {}).get("trace") for one in variants),
     )
 
 

@@ -1,5 +1,7 @@
 """What is found out before the first trial, and what is refused there."""
 
+import hashlib
+
 import pytest
 import torch
 from studies import NEOX, sentences, small, write_lines
@@ -8,6 +10,7 @@ import mudman
 from mudman.bench import bench_for
 from mudman.faults import FieldFault, SpecError
 from mudman.preparation import prepare
+from mudman.registry import model_place
 from mudman.results import Outcome, Preparation
 
 
@@ -43,6 +46,11 @@ def test_the_untouched_model_is_measured(overrides, module, layers):
         assert preparation.corpora[field]["licence"]
         assert len(preparation.corpora[field]["tokens_sha256"]) == 64
     assert preparation.corpora["forget"] != preparation.corpora["retain"]
+    weights = model_place(small(overrides).model).path / "model.safetensors"
+    assert preparation.model_files["model.safetensors"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert {"config.json", "tokenizer.json"} <= preparation.model_files.keys()
+    assert len(preparation.code["sha256"]) == 64
+    assert preparation.hardware["cores"] >= 1
     assert set(preparation.versions) == {"python", "torch", "transformers", "datasets"}
     assert Preparation.model_validate_json(preparation.model_dump_json()) == preparation
 

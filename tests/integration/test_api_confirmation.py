@@ -1,6 +1,8 @@
 """The best of a study again on fresh seeds, over HTTP. Rows are written as the runner writes them."""
 
 import copy
+import json
+import zipfile
 
 import pytest
 from problem_documents import assert_problem
@@ -10,6 +12,7 @@ from test_api_trials import finish, result
 from mudman.results import Outcome, Preparation
 from mudman.specs import StudySpec, parse
 from mudman.specs.repeats import SeedsSpec, fresh_seeds
+from service.evidence import verification
 from service.export import verify
 from service.store import repeating, studies
 from service.store.states import Action
@@ -116,6 +119,17 @@ def test_it_is_computed_again_from_the_export(api, study, confirmed):
         changed = copy.deepcopy(made)
         change(changed)
         assert verify(changed) != []
+
+
+def test_a_bundle_holds_it_and_its_numbers_follow_from_both(api, study, confirmed, tmp_path):
+    file = tmp_path / "bundle.zip"
+    file.write_bytes(api.get(f"/studies/{study}/export?format=bundle").content)
+    report = verification.verify(file)
+    assert (report.faults, report.studies, report.trials) == ([], 2, 10)
+    with zipfile.ZipFile(file) as bundle:
+        assert {"confirmation/study.json", "confirmation/trials.jsonl.gz"} <= set(bundle.namelist())
+        shown = json.loads(bundle.read("statistics.json"))["confirmation"]
+    assert (shown["study"], shown["runs"]) == (confirmed["id"], 6)
 
 
 def test_the_page_shows_both(api, study, confirmed):

@@ -11,24 +11,28 @@ from test_api_statistics import chosen, submit
 from test_api_trials import finish, result
 
 from mudman import presets
-from mudman.results import Outcome
-from service.store.tables import Comparison
+from mudman.results import Outcome, Trace
+from service.figures.of_study import Name
+from service.store.tables import Comparison, Study
 
+TRACE = Trace(loop=(0, 1), forget_loss=(2.0, 3.0), retain_loss=(3.0, 3.0), update_norm=(1.0, 1.0), harmful=(0.0, 0.2))
 EVIL = "</script><script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
 def study(api, database) -> str:
     """Twelve valid trials and one that diverged, of a study with a hostile name."""
-    study_id = submit(api, f"drawn {EVIL}")
+    study_id = submit(api, f"drawn {EVIL}", **{"record.trace": True, "record.trials": [3, 5]})
     for ordinal in range(12):
         rate = 0.001 * 1.2**ordinal
-        finish(database, study_id, ordinal, result(Outcome.VALID, 2.0 + 0.1 * ordinal), chosen=chosen(rate))
+        traced = {"trace": TRACE} if ordinal in (3, 5) else {}
+        made = result(Outcome.VALID, 2.0 + 0.1 * ordinal, **traced)
+        finish(database, study_id, ordinal, made, chosen=chosen(rate))
     finish(database, study_id, 12, result(Outcome.DIVERGED), chosen=chosen(0.02))
     return study_id
 
 
-@pytest.mark.parametrize("name", ["history", "slice", "importance", "curves"])
+@pytest.mark.parametrize("name", list(Name))
 def test_every_form_of_every_figure(api, study, name):
     here = f"/studies/{study}/figures/{name}"
     definition = api.get(here)
@@ -63,15 +67,17 @@ def test_what_the_figures_show(api, study):
     rows = api.get(f"/studies/{study}/figures/slice").json()["data"]["values"]
     assert [row["value"] for row in rows if row["best"]] == [pytest.approx(3.1)]
     assert len(rows) == 12
+    dynamics = api.get(f"/studies/{study}/figures/dynamics").json()["hconcat"]
+    assert [one["title"]["text"] for one in dynamics] == ["mudman, trial 5"], "the best of those with a trace"
     panel = api.get(f"/studies/{study}/figures/curves").json()["hconcat"][0]
     assert [point["median"] for point in panel["layer"][0]["data"]["values"]] == [2.0, 4.0]
 
 
 def test_nothing_to_draw(api, database, study):
     empty = submit(api, "nothing to draw")
-    for name in ("history", "slice", "importance", "curves"):
+    for name in Name:
         detail = assert_problem(api.get(f"/studies/{empty}/figures/{name}"), 409, "no-figure")["detail"]
-        assert "valid trial" in detail
+        assert "valid trial" in detail or "finished trial" in detail
         assert f"/studies/{empty}/trials" in detail
     finish(database, empty, 0, result(Outcome.VALID, 2.0), chosen=chosen(0.01))
     assert api.get(f"/studies/{empty}/figures/history").status_code == 200
@@ -106,6 +112,21 @@ def test_bars(api, database):
     assert [one["encoding"]["y"] for one in figure["layer"][-2:]] == [{"datum": 1.5}] * 2, "the line and its name"
     for form, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("html", b"<!doctype html>")):
         assert api.get(f"{here}?format={form}").content.startswith(start)
+    others = here.removesuffix("bars")
+    assert_problem(api.get(f"{others}dynamics"), 409, "no-figure")
+    finish(database, ids["mudman"], 8, result(Outcome.VALID, 3.3, trace=TRACE))
+    with database.begin() as session:
+        spec = session.get_one(Study, ids["mudman"]).spec
+        session.get_one(Study, ids["mudman"]).spec = spec | {"record": {"trace": True}}
+    [panel] = api.get(f"{others}dynamics").json()["hconcat"]
+    assert panel["title"]["text"] == "mudman, trial 8"
+    curves = api.get(f"{others}curves").json()["hconcat"][0]["data"]["values"]
+    assert {point["variant"] for point in curves} == {"mudman", "no_masking", "baseline"}
+    rows = api.get(f"{others}times").json()["hconcat"][1]["data"]["values"]
+    assert [(row["variant"], row["trials"]) for row in rows] == [
+        ("mudman", "9"), ("no_masking", "8"), ("empty", "0"), ("baseline", "1")
+    ]  # fmt: skip
+    assert_problem(api.get(f"{others}pie"), 422, "invalid-request")
     against = api.get(f"{here}?reference=no_masking").json()["layer"][0]["data"]["values"]
     assert [one["verdict"] for one in against] == ["better", "reference"]
     assert_problem(api.get(f"{here}?reference=masks"), 404, "unknown-variant")

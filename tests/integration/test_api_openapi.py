@@ -87,7 +87,7 @@ def test_lists_the_contract(document):
         "DELETE /comparisons/{comparison_id}",
         "GET /comparisons/{comparison_id}/table",
         "GET /comparisons/{comparison_id}/export",
-        "GET /comparisons/{comparison_id}/figures/bars",
+        "GET /comparisons/{comparison_id}/figures/{name}",
         "GET /studies/{study_id}/figures/{name}",
         "GET /cluster",
         "GET /presets",

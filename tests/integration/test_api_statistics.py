@@ -3,11 +3,13 @@
 import copy
 import csv
 import io
+import json
 import math
 import statistics
 
 import pytest
 from problem_documents import assert_problem
+from pyarrow import parquet
 from sqlalchemy import select
 from test_api_comparisons import post
 from test_api_trials import finish, result
@@ -263,6 +265,21 @@ def test_export_as_csv(api, study):
     assert rows[12]["value"] == ""
     assert float(rows[0]["hyperparameters.unlearning_rate"]) == 0.019
     assert_problem(api.get(f"/studies/{study}/export?format=xlsx"), 422, "invalid-request")
+
+
+def test_export_as_parquet(api, study):
+    answer = api.get(f"/studies/{study}/export?format=parquet")
+    assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+    table = parquet.read_table(io.BytesIO(answer.content))
+    assert table.column("value").to_pylist() == [*VALUES, None, None]
+    assert table.column("hyperparameters.unlearning_rate").to_pylist()[:2] == [0.019, 0.019]
+    assert table.schema.field("ordinal").type == "int64"
+    assert str(table.schema.field("started_at").type) == "timestamp[us, tz=UTC]"
+    exported = api.get(f"/studies/{study}/export").json()
+    assert json.loads(table.schema.metadata[b"mudman-study"]) == exported["study"]
+    assert table.num_rows == len(exported["trials"])
+    empty = api.get(f"/studies/{submit(api, 'no rows')}/export?format=parquet").content
+    assert parquet.read_table(io.BytesIO(empty)).num_rows == 0
 
 
 # ------------------------------------------------------------------------------------------------------ comparisons

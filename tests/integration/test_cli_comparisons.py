@@ -99,7 +99,7 @@ def test_from_a_file_to_its_table(mudman, database, tmp_path, capsys):
     assert mudman("cancel", made["id"])[0] == 2
 
 
-def test_statistics_of_a_study_and_wider_ranges(mudman, database, tmp_path):
+def test_statistics_of_a_study_and_wider_ranges(mudman, database, tmp_path, capsys):
     made = json.loads(mudman("submit", "quickstart", "--set", "name=searched", "--json")[1])
     code, said = mudman("stats", "searched")
     assert (code, "no trial is valid" in said) == (0, True), said
@@ -114,6 +114,14 @@ def test_statistics_of_a_study_and_wider_ranges(mudman, database, tmp_path):
     assert "spent: 3 trials (3 valid)" in said
     assert json.loads(mudman("stats", "searched", "--json")[1])["result"]["median"] == 2.5
     rows = list(csv.DictReader(io.StringIO(mudman("export", "searched", "--format", "csv")[1])))
+    for name in ("t.csv", "t.parquet", "t.zip"):
+        assert mudman("export", "searched", str(tmp_path / name))[0] == 0
+    assert (tmp_path / "t.csv").read_text("utf-8").startswith("ordinal,")
+    assert (tmp_path / "t.parquet").read_bytes().startswith(b"PAR1")
+    code, said = mudman("export", "searched", "--format", "bundle")
+    assert (code, "a bundle goes into a file" in said) == (2, True), said
+    assert _run(["verify", str(tmp_path / "t.zip")]) == 1, "these rows were invented"
+    assert "trials.jsonl.gz: line 1 (trial 0): result.value: 2.0 is stated, 4.0 comes out" in capsys.readouterr().out
     assert [float(row["value"]) for row in rows] == [2.0, 3.0, 2.5]
     longer = "fork_every={low: 2, high: 24, int: true}"
     code, said = mudman("widen", "searched", "--range", longer, "--trials", "4", "--json")

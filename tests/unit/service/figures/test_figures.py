@@ -5,15 +5,20 @@ import random
 import numpy as np
 import pytest
 
-from mudman.results import Curve
-from mudman.specs import Range
+from mudman import presets
+from mudman.results import Curve, Trace
+from mudman.specs import Range, parse
 from service.figures.bars import read
 from service.figures.curves import BAND, BEST, curves, quartiles
+from service.figures.dynamics import HARMFUL, HARMLESS, Traced, dynamics
 from service.figures.history import history
 from service.figures.importance import importances
+from service.figures.overlaid import overlaid
+from service.figures.rendering import render
 from service.figures.slices import slices
 from service.figures.style import MOST_POINTS, thinned
-from service.statistics.compute import Attempt
+from service.figures.times import times
+from service.statistics.compute import Attempt, Tally
 from service.statistics.means import summarise
 
 
@@ -113,3 +118,63 @@ def test_curves():
 ])  # fmt: skip
 def test_published_numbers(said, read_as):
     assert read(said) == read_as
+
+
+def trace(harmful: float) -> Trace:
+    return Trace(
+        loop=(0, 1, 2),
+        forget_loss=(2.0, 2.5, None),
+        retain_loss=(3.0, 3.1, 3.2),
+        update_norm=(1.0, 2.0, None),
+        harmful=(harmful, harmful, harmful),
+    )
+
+
+def test_dynamics_split_each_update():
+    figure = dynamics("masks", [Traced("masked", 3, trace(0.25)), Traced("unmasked", 7, trace(0.5))])
+    [masked, unmasked] = figure["hconcat"]
+    assert [one["title"]["text"] for one in (masked, unmasked)] == ["masked, trial 3", "unmasked, trial 7"]
+    for panel, share in ((masked, 0.25), (unmasked, 0.5)):
+        losses, updates = panel["vconcat"]
+        parts = {(p["loop"], p["part"]): p["norm"] for p in updates["data"]["values"]}
+        assert parts == {(0, HARMLESS): 1 - share, (0, HARMFUL): share,
+                         (1, HARMLESS): 2 - 2 * share, (1, HARMFUL): 2 * share}  # fmt: skip
+        assert [p["loss"] for p in losses["data"]["values"]] == [2.0, 2.5, 3.0, 3.1, 3.2]
+        assert losses["encoding"]["y"]["scale"]["domain"] == [2.0, 3.2]
+        assert updates["encoding"]["y"]["scale"]["domain"] == [0.0, 2.0]
+    assert b"unmasked, trial 7" in render(figure, "svg").content
+
+
+def test_times_beside_the_paper_s():
+    document = {key: value for key, value in presets.load("ablations-pythia-python").items() if key != "variants"}
+    spec = parse(document)
+    spent = Tally([3.0], {"valid": 90, "diverged": 10}, seconds=1200.0, passes_booked=60_000)
+    figure = times("pythia", [("mudman", spec, spent), ("untried", spec, Tally())])
+    table, bars = figure["hconcat"]
+    cells = {(c["variant"], c["column"]): c["text"] for c in table["data"]["values"]}
+    assert [cells["mudman", column] for column in ("trials", "passes", "time", "per trial", "published")] == [
+        "100", "60,000", "20 min", "12 s", "800 in 4 h"
+    ]  # fmt: skip
+    assert cells["untried", "per trial"] == "–"
+    assert [(row["seconds"], row["published seconds"]) for row in bars["data"]["values"]] == [
+        (12.0, 18.0),
+        (None, 18.0),
+    ]
+    own = parse(presets.load("quickstart"))
+    assert "published" not in figure_columns(times("own", [("mudman", own, spent)]))
+
+
+def figure_columns(figure: dict) -> set[str]:
+    return {cell["column"] for cell in figure["hconcat"][0]["data"]["values"]}
+
+
+def test_curves_of_several_variants_are_bands():
+    def curve(loss: float) -> Curve:
+        return Curve(passes=(0, 10), forget_loss=(loss, loss - 1), retain_loss=(3.0, 3.0))
+
+    figure = overlaid("masks", {"a": [curve(5.0), curve(6.0), curve(7.0)], "b": [curve(4.0)]})
+    forget = figure["hconcat"][0]["data"]["values"]
+    assert {"passes": 10, "variant": "a", "low": 4.5, "median": 5.0, "high": 5.5} in forget
+    assert {"passes": 0, "variant": "b", "low": 4.0, "median": 4.0, "high": 4.0} in forget
+    many = overlaid("many", {f"v{n}": [curve(5.0)] for n in range(20)})
+    assert "12 of 20 variants" in many["title"]["subtitle"]

@@ -1,0 +1,194 @@
+"""Checking a bundle, offline: every byte against the manifest, and every number against the trials."""
+
+import re
+from dataclasses import dataclass, field
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from mudman.results import TrialResult
+from mudman.specs import StudySpec
+from service.evidence import derived, trial_numbers
+from service.evidence.archive import Damaged, NoBundle, Reader
+from service.evidence.bundle import COMPARISON, CONFIRMATION, FORMAT, PUBLISHED, STUDY, TRIALS, VERSION, folder_of
+from service.evidence.gathered import Gathered
+from service.export import ExportedComparison, ExportedStudy, ExportedTrial, differing
+from service.figures.rendering import render
+from service.figures.style import Figure
+
+
+@dataclass
+class Report:
+    """What was looked at, and what is wrong."""
+
+    kind: str
+    faults: list[str] = field(default_factory=list)
+    """A line each: the file, the number in it, and both values."""
+    files: int = 0
+    studies: int = 0
+    trials: int = 0
+    numbers: int = 0
+    """That were computed again, those of figures included."""
+
+
+def verify(path: Path) -> Report:
+    """Raises ``NoBundle``. Trusts nothing in the file: it may come from anywhere."""
+    bundle = Reader(path)
+    about = bundle.manifest
+    if (about.get("format"), about.get("version")) != (FORMAT, VERSION) or about.get("kind") not in _KINDS:
+        raise NoBundle(f"{path} is no evidence bundle of a version that is read here")
+    report = Report(about["kind"], files=len(bundle.names))
+    check = _Check(bundle, report)
+    for name, fault in bundle.changed():
+        check.fault(name, fault)
+    try:
+        _KINDS[report.kind](check)
+        if not report.faults and not bundle.is_as_written():
+            check.fault(path.name, "bytes between its files were changed")
+    except Damaged as damage:
+        check.fault(path.name, str(damage))
+    return report
+
+
+class _Check:
+    def __init__(self, bundle: Reader, report: Report):
+        self.bundle, self.report = bundle, report
+        seed = bundle.manifest.get("seed")
+        self.seed = seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0
+
+    def fault(self, file: str, said: str) -> None:
+        self.report.faults.append(f"{file}: {said}")
+
+    def compare(self, name: str, computed: Any) -> None:
+        """A document against what it should be."""
+        try:
+            stated = self.bundle.document(name)
+        except Damaged as damage:
+            return self.fault(name, str(damage))
+        self.report.numbers += _numbers(computed)
+        for line in differing(stated, computed, ""):
+            self.fault(name, line)
+        return None
+
+    def figures(self, folder: str, figures: dict[str, Figure]) -> None:
+        for name, figure in figures.items():
+            file = f"{folder}figures/{name}"
+            self.compare(f"{file}.json", figure)
+            try:
+                definition, drawn = self.bundle.document(f"{file}.json"), self.bundle.read(f"{file}.svg")
+                again = render(definition, "svg").content
+            except (Damaged, ValueError) as damage:
+                self.fault(f"{file}.svg", str(damage))
+                continue
+            if changed := sorted(_words(again) ^ _words(drawn)):
+                self.fault(f"{file}.svg", f"is another drawing of its definition, or of other numbers: {changed[0]!r}")
+        had = re.compile(re.escape(f"{folder}figures/") + r"([^/]+)\.(json|svg)")
+        for file in self.bundle.names:
+            if (found := had.fullmatch(file)) and found[1] not in figures:
+                self.fault(file, "is a figure that does not follow from the trials")
+
+    def gathered(self, folder: str) -> Gathered | None:
+        """A study with its trials, each of them checked; None where its description cannot be read."""
+        try:
+            about = ExportedStudy.model_validate(self.bundle.document(folder + STUDY))
+            spec = StudySpec.model_validate(about.spec)
+            found = Gathered(about)
+        except (Damaged, ValueError) as error:
+            return self.fault(folder + STUDY, str(error))
+        self.report.studies += 1
+        if spec.identity() != about.spec_hash:
+            self.fault(folder + STUDY, f"spec_hash: {about.spec_hash!r} is stated, {spec.identity()!r} comes out")
+        if baseline := (about.preparation or {}).get("baseline"):
+            self._baseline(folder, spec, baseline)
+        place = (-1, -1)
+        try:
+            for number, line in enumerate(self.bundle.lines(folder + TRIALS), 1):
+                place = self._trial(folder, number, line, spec, found, place)
+        except Damaged as damage:
+            self.fault(folder + TRIALS, str(damage))
+        if folder + CONFIRMATION + STUDY in self.bundle.names:
+            found.confirmation = self.gathered(folder + CONFIRMATION)
+        return found
+
+    def _trial(
+        self, folder: str, number: int, line: Any, spec: StudySpec, found: Gathered, before: tuple[int, int]
+    ) -> tuple[int, int]:
+        where = f"line {number}"
+        try:
+            result = line.pop("result")
+            line.pop("worker")
+            trial = ExportedTrial.model_validate(line)
+            read = None if result is None else TrialResult.model_validate({**result, "log": ""})
+            found.add(trial, result)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.fault(folder + TRIALS, f"{where}: {error}")
+            return before
+        self.report.trials += 1
+        if (place := (trial.ordinal, trial.attempt)) <= before:
+            self.fault(folder + TRIALS, f"{where}: trial {trial.ordinal}, attempt {trial.attempt} is out of order")
+        if read is not None:
+            self.report.numbers += len(trial_numbers.SAME)
+            for said in trial_numbers.disagreements(spec, trial, read):
+                self.fault(folder + TRIALS, f"{where} (trial {trial.ordinal}): {said}")
+        return place
+
+    def _baseline(self, folder: str, spec: StudySpec, stated: dict[str, Any]) -> None:
+        try:
+            baseline = TrialResult.model_validate(stated)
+        except ValueError as error:
+            return self.fault(folder + STUDY, f"preparation.baseline: {error}")
+        bare = spec.model_copy(update={"constraint": None})
+        for said in trial_numbers.of_result(bare, baseline):
+            self.fault(folder + STUDY, f"preparation.baseline.{said}")
+        return None
+
+    def study(self, found: Gathered, folder: str) -> None:
+        for name, document in derived.numbers_of_study(found, self.seed).items():
+            self.compare(folder + name, document)
+        self.figures(folder, derived.figures_of_study(found))
+
+
+def _study(check: _Check) -> None:
+    if found := check.gathered(""):
+        check.study(found, "")
+
+
+def _comparison(check: _Check) -> None:
+    ids = check.bundle.manifest.get("studies")
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise NoBundle("the manifest names no studies")
+    studies = [check.gathered(folder_of(one)) for one in ids]
+    if None in studies:
+        return None
+    try:
+        about = ExportedComparison.model_validate(check.bundle.document(COMPARISON))
+        published = check.bundle.document(PUBLISHED)
+        reference = check.bundle.manifest.get("reference")
+        table = derived.table_of_comparison(about, studies, reference, check.seed)
+        figures = derived.figures_of_comparison(table, studies, published)
+    except (Damaged, ValueError, KeyError, TypeError, AttributeError) as error:
+        return check.fault(COMPARISON, f"cannot be read: {error}")
+    check.compare(derived.TABLE, table.model_dump(mode="json"))
+    check.figures("", figures)
+    for one, found in zip(ids, studies, strict=True):
+        check.study(found, folder_of(one))
+    return None
+
+
+_KINDS = {"study": _study, "comparison": _comparison}
+
+
+def _numbers(document: Any) -> int:
+    if isinstance(document, dict):
+        return sum(_numbers(one) for one in document.values())
+    if isinstance(document, list):
+        return sum(_numbers(one) for one in document)
+    return isinstance(document, int | float) and not isinstance(document, bool)
+
+
+_SAID = re.compile(rb'aria-label="([^"]*)"|<text[^>]*>([^<]*)</text>')
+
+
+def _words(drawing: bytes) -> set[str]:
+    """What a drawing says: texts, and the numbers of its marks. Where they stand depends on the fonts of a machine."""
+    return {unescape((label or text).decode(errors="replace")) for label, text in _SAID.findall(drawing)}
