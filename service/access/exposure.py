@@ -4,6 +4,7 @@ A page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding
 there for that site. Such requests carry the site's name as their ``Host``.
 """
 
+import ipaddress
 from urllib.parse import urlsplit
 
 from service.access.refusals import NotLocal, WrongHost
@@ -29,7 +30,7 @@ def check_host(settings: Settings, host: str | None, server: tuple[str, int | No
     """``host``: as the request names it; ``server``: where it arrived. Raises ``WrongHost``, ``NotLocal``."""
     name = _name(host)
     known = {one.lower() for one in settings.hosts}
-    if settings.access == "off" and server and not is_loopback(server[0]) and server[0].lower() not in known:
+    if settings.access == "off" and server and _reaches_others(server[0]):
         raise NotLocal(
             "This service asks nobody for tokens, so it answers over loopback only. Set MUDMAN_ACCESS=tokens to let "
             "other machines in."
@@ -40,6 +41,15 @@ def check_host(settings: Settings, host: str | None, server: tuple[str, int | No
         f"The request is for {name[:100]!r}, and this service does not go by that name. Use the address that it was "
         "started with, or add the name to MUDMAN_HOSTS."
     )
+
+
+def _reaches_others(address: str) -> bool:
+    """What is no IP address is a socket in the file system, or a client within this process."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not is_loopback(address)
 
 
 def _name(host: str | None) -> str:
