@@ -5,11 +5,13 @@ there for that site. Such requests carry the site's name as their ``Host``.
 """
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
 
 from service.access.refusals import NotLocal, WrongHost
 from service.loopback import is_loopback
 from service.store.settings import Settings, SettingsError
+
+_HOST = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d*)?", re.ASCII)
 
 
 class AccessIsOff(SettingsError):
@@ -35,7 +37,7 @@ def check_host(settings: Settings, host: str | None, server: tuple[str, int | No
             "This service asks nobody for tokens, so it answers over loopback only. Set MUDMAN_ACCESS=tokens to let "
             "other machines in."
         )
-    if name in known or (name and is_loopback(name)) or (settings.access == "tokens" and not known):
+    if name in known or (name and is_loopback(name)) or (name and settings.access == "tokens" and not known):
         return
     raise WrongHost(
         f"The request is for {name[:100]!r}, and this service does not go by that name. Use the address that it was "
@@ -54,7 +56,5 @@ def _reaches_others(address: str) -> bool:
 
 def _name(host: str | None) -> str:
     """Without its port; empty for none, and for what is no name."""
-    try:
-        return urlsplit(f"//{host or ''}").hostname or ""
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(host or "")
+    return found[1].lower() if found else ""

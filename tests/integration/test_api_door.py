@@ -77,6 +77,15 @@ def test_with_tokens_names_are_limited_where_they_are_given(database, door, ann)
         assert_problem(strict.get("/studies", headers=shown(ann) | {"Host": "other.example"}), 403, "wrong-host")
 
 
+@pytest.mark.parametrize(
+    "named", ["x/healthz?", "x/ui/static/a?", "x/healthz#", "/healthz?", "x:80/healthz?", "a b", "x@y"]
+)
+def test_a_host_that_reads_as_an_address_opens_nothing(door, named):
+    """Frameworks put addresses together from ``Host`` and path: what is open may not be told by those."""
+    for path in ("/studies", "/tokens", "/dashboard/"):
+        assert_problem(door.get(path, headers={"Host": named}), 403, "wrong-host")
+
+
 def test_an_application_that_another_server_exposes_answers_over_loopback_only(database):
     app = create_app(Settings(database_url=database.url, hosts=["10.0.0.1"]))
     with TestClient(app, base_url="http://10.0.0.1") as api:
