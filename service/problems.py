@@ -195,7 +195,7 @@ def respond(
         title=kind.title,
         status=kind.status,
         detail=detail,
-        instance=request.url.path,
+        instance=request.scope["path"],
         errors=errors,
         **members,
     )
@@ -312,7 +312,7 @@ def _plain(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     match error.status_code:
         case 404:
-            detail = f"There is nothing at {request.url.path}. The addresses are listed in /openapi.json."
+            detail = f"There is nothing at {request.scope['path']}. The addresses are listed in /openapi.json."
         case 405:
             headers["Allow"] = ", ".join(_methods(request))
             detail = f"{request.method} is not possible here. Possible: {headers['Allow']}."
@@ -333,7 +333,7 @@ def _gone(request: Request, error: ClientDisconnect) -> Response:
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     detail = "An unexpected error. The server's log says more; nothing was stored."
     # This answer is given outside of every middleware.
     headers = HEADERS | {REQUEST_ID: request.state.request_id}

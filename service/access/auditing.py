@@ -25,7 +25,7 @@ async def note(request: Request, status: int) -> None:
         "owner": caller.owner,
         "address": caller.address,
         "method": request.method,
-        "path": quote(request.url.path),
+        "path": quote(request.scope["path"]),
         "status": status,
         "detail": problem,
         "request_id": request.state.request_id,

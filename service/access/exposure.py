@@ -4,11 +4,14 @@ A page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding
 there for that site. Such requests carry the site's name as their ``Host``.
 """
 
-from urllib.parse import urlsplit
+import ipaddress
+import re
 
 from service.access.refusals import NotLocal, WrongHost
 from service.loopback import is_loopback
 from service.store.settings import Settings, SettingsError
+
+_HOST = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d*)?", re.ASCII)
 
 
 class AccessIsOff(SettingsError):
@@ -29,12 +32,12 @@ def check_host(settings: Settings, host: str | None, server: tuple[str, int | No
     """``host``: as the request names it; ``server``: where it arrived. Raises ``WrongHost``, ``NotLocal``."""
     name = _name(host)
     known = {one.lower() for one in settings.hosts}
-    if settings.access == "off" and server and not is_loopback(server[0]) and server[0].lower() not in known:
+    if settings.access == "off" and server and _reaches_others(server[0]):
         raise NotLocal(
             "This service asks nobody for tokens, so it answers over loopback only. Set MUDMAN_ACCESS=tokens to let "
             "other machines in."
         )
-    if name in known or (name and is_loopback(name)) or (settings.access == "tokens" and not known):
+    if name in known or (name and is_loopback(name)) or (name and settings.access == "tokens" and not known):
         return
     raise WrongHost(
         f"The request is for {name[:100]!r}, and this service does not go by that name. Use the address that it was "
@@ -42,9 +45,16 @@ def check_host(settings: Settings, host: str | None, server: tuple[str, int | No
     )
 
 
+def _reaches_others(address: str) -> bool:
+    """What is no IP address is a socket in the file system, or a client within this process."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not is_loopback(address)
+
+
 def _name(host: str | None) -> str:
     """Without its port; empty for none, and for what is no name."""
-    try:
-        return urlsplit(f"//{host or ''}").hostname or ""
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(host or "")
+    return found[1].lower() if found else ""

@@ -62,7 +62,8 @@ class Gate:
         if not self._asks:
             _is(request, Caller(anybody.address, scopes.Scope.ADMIN))
             return
-        needed = rules.needed(request.method, request.url.path)
+        # Not the path of its URL, which is put together from what the client says of the host.
+        needed = rules.needed(request.method, request.scope["path"])
         if needed is None:
             self._limits.count(anybody)
             _is(request, anybody)
@@ -108,7 +109,8 @@ def _kind(headers: Headers) -> str:
 def _refusal(request: Request, error: MudmanError) -> Response:
     if isinstance(error, NotAuthenticated) and request.method == "GET" and _is_browser(request.headers):
         request.state.problem = "not-authenticated"
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        query = request.scope["query_string"].decode("latin-1")
+        wanted = request.scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/ui/sign-in?next={quote(wanted, safe='')}", 303)
     return problems.document(request, error)
 

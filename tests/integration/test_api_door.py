@@ -77,10 +77,22 @@ def test_with_tokens_names_are_limited_where_they_are_given(database, door, ann)
         assert_problem(strict.get("/studies", headers=shown(ann) | {"Host": "other.example"}), 403, "wrong-host")
 
 
+@pytest.mark.parametrize(
+    "named", ["x/healthz?", "x/ui/static/a?", "x/healthz#", "/healthz?", "x:80/healthz?", "a b", "x@y"]
+)
+def test_a_host_that_reads_as_an_address_opens_nothing(door, named):
+    """Frameworks put addresses together from ``Host`` and path: what is open may not be told by those."""
+    for path in ("/studies", "/tokens", "/dashboard/"):
+        assert_problem(door.get(path, headers={"Host": named}), 403, "wrong-host")
+
+
 def test_an_application_that_another_server_exposes_answers_over_loopback_only(database):
-    app = create_app(Settings(database_url=database.url, hosts=[]))
+    app = create_app(Settings(database_url=database.url, hosts=["10.0.0.1"]))
     with TestClient(app, base_url="http://10.0.0.1") as api:
-        assert_problem(api.get("/studies", headers={"Host": "localhost"}), 403, "not-local")
+        for host in ("localhost", "10.0.0.1"):
+            assert_problem(api.get("/studies", headers={"Host": host}), 403, "not-local")
+    with TestClient(app, base_url="http://127.0.0.1") as api:
+        assert api.get("/studies").status_code == 200
 
 
 # ---------------------------------------------------------------------------------------------------------- limits
