@@ -17,7 +17,9 @@ from mudman.specs import Model, Name, Range, StudySpec, parse, parse_as
 from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, location, parse_comparison
 from service.problems import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
+from service.store.comparisons import VariantTaken
 from service.store.refusals import WrongRequest
+from service.store.tables import Comparison
 
 JSON = ("application/json",)
 YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -55,6 +57,13 @@ class Retry(Model):
     """Those whose last attempt ended so."""
     ordinals: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100_000)
     """Only these."""
+
+
+class ComparisonRetry(Model):
+    """Which trials of a comparison's studies run again; without anything, all that ended for good and do not count."""
+
+    outcomes: list[Literal["error", "out_of_memory", "lost"]] = Field(list(RETRIED), min_length=1, max_length=3)
+    """Those whose last attempt ended so."""
 
 
 class Widening(Model):
@@ -202,6 +211,36 @@ def parse_comparison_submission(body: Body, data_root: Path) -> ComparisonSubmis
     return ComparisonSubmission(
         *_submitted(body, ComparisonPresetRequest, load, lambda data: _comparison(data, data_root))
     )
+
+
+def parse_added_variants(body: Body, comparison: Comparison, data_root: Path) -> ComparisonSpec:
+    """The comparison with more variants: the body is ``{name: {dotted overrides}}``. All of it is validated together.
+
+    Raises ``SpecError`` with every fault, at its place in the body, and ``VariantTaken``.
+    """
+    given: Any = None
+    try:
+        given = _document(body)
+        if not (isinstance(given, dict) and given and all(isinstance(name, str) for name in given)):
+            remedy = "give for example {no_mask: {method.mask: none}}"
+            raise SpecError.at("", "must be a mapping of names of variants to overrides", remedy)
+        known = comparison.document["variants"]
+        for name in given.keys() & known.keys():
+            if given[name] != known[name]:
+                raise VariantTaken(comparison.id, name, known[name])
+        return _comparison({**comparison.document, "variants": {**known, **given}}, data_root)
+    except RecursionError:
+        raise SpecError([FieldFault("", "is nested too deeply", "a spec has five levels; take out the rest")]) from None
+    except SpecError as error:
+        raise SpecError([_in_added(fault, given) for fault in error.faults]) from None
+
+
+def _in_added(fault: FieldFault, given: Any) -> FieldFault:
+    """What is wrong elsewhere in the comparison has no place in this body."""
+    at = fault.at[1:] if isinstance(fault, PlacedFault) and fault.at[:1] == ("variants",) else ()
+    if at and at[0] in given:
+        return PlacedFault(fault.path.removeprefix("variants."), fault.message, fault.remedy, at)
+    return PlacedFault(fault.path, fault.message, fault.remedy)
 
 
 def _submitted(

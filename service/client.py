@@ -212,8 +212,27 @@ class Client:
     def comparison(self, comparison_id: str) -> Document:
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}", repeat=True)
 
+    def add_variants(self, comparison_id: str, variants: dict[str, Document]) -> Document:
+        """``variants``: dotted overrides of the comparison's base by name. Safe to repeat."""
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/variants", repeat=True, json=variants)
+
+    def pause_comparison(self, comparison_id: str) -> Document:
+        """Every study of it that runs; ``changes`` of the answer says what became of each. So do the others."""
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/pause")
+
+    def resume_comparison(self, comparison_id: str) -> Document:
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/resume")
+
     def cancel_comparison(self, comparison_id: str) -> Document:
         return self._ask("POST", f"/comparisons/{_part(comparison_id)}/cancel")
+
+    def extend_comparison(self, comparison_id: str, trials: int) -> Document:
+        """``trials``: the new total of each study that unlearns."""
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/extend", repeat=True, json={"trials": trials})
+
+    def retry_comparison(self, comparison_id: str, *, outcomes: list[str] | None = None) -> Document:
+        wanted = {} if outcomes is None else {"outcomes": outcomes}
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/retry", json=wanted)
 
     def delete_comparison(self, comparison_id: str) -> None:
         self._ask("DELETE", f"/comparisons/{_part(comparison_id)}")

@@ -6,7 +6,15 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from mudman.specs import StudySpec
-from service.bodies import ComparisonPresetRequest, Enqueue, Extension, PresetRequest, Retry, Widening
+from service.bodies import (
+    ComparisonPresetRequest,
+    ComparisonRetry,
+    Enqueue,
+    Extension,
+    PresetRequest,
+    Retry,
+    Widening,
+)
 from service.cost import ComparisonDryRun, DryRun
 from service.declared_problems import problems
 from service.problems import Problem
@@ -21,7 +29,8 @@ def complete(app: FastAPI) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            asked = (StudySpec, PresetRequest, ComparisonPresetRequest, Extension, Retry, Enqueue, Widening)
+            actions = (Extension, Retry, ComparisonRetry, Enqueue, Widening)
+            asked = (StudySpec, PresetRequest, ComparisonPresetRequest, *actions)
             answered = (Problem, DryRun, ComparisonDryRun)
             _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
             _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)

@@ -15,7 +15,7 @@ from starlette.routing import Match
 
 from mudman.faults import FieldFault, MudmanError, SpecError
 from service.access import REQUEST_ID
-from service.store.comparisons import ComparisonFinished, ComparisonNameTaken, UnknownComparison
+from service.store.comparisons import ComparisonNameTaken, UnknownComparison, VariantTaken
 from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
@@ -30,6 +30,7 @@ from service.store.refusals import (
 )
 from service.store.states import RefusedTransition
 from service.store.studies import NameTaken
+from service.store.together import NothingChanged
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,8 @@ KINDS: dict[type[MudmanError], Kind] = {
     NotFinished: Kind(409, "not-finished", "Only what has finished can be deleted"),
     PartOfComparison: Kind(409, "part-of-comparison", "The study belongs to a comparison"),
     ComparisonNameTaken: Kind(409, "name-taken", "The name is taken"),
-    ComparisonFinished: Kind(409, "refused-transition", "Every study has finished"),
+    VariantTaken: Kind(409, "variant-taken", "The comparison has another variant of this name"),
+    NothingChanged: Kind(409, "refused-transition", "No study of the comparison can be changed so"),
     NoValidTrial: Kind(409, "no-valid-trial", "No trial is valid"),
     NoFigure: Kind(409, "no-figure", "There is nothing to draw yet"),
     BodyTooLarge: Kind(413, "body-too-large", "The request body is too long"),
@@ -218,8 +220,11 @@ def _typed(request: Request, error: MudmanError) -> Response:
             return respond(request, kind, str(error), difference=error.difference, existing=error.existing)
         case RefusedTransition():
             return respond(request, kind, str(error), state=str(error.current))
-        case ComparisonFinished():
-            return respond(request, kind, str(error), state=str(error.state))
+        case NothingChanged():
+            told = [{"variant": one.variant, "study": one.study_id, "reason": one.reason} for one in error.changes]
+            return respond(request, kind, str(error), state=str(error.state), studies=told)
+        case VariantTaken():
+            return respond(request, kind, str(error), variant=error.variant, existing=error.existing)
         case DatabaseUnavailable():
             return respond(request, kind, str(error), headers={"Retry-After": str(RETRY_AFTER)})
         case BodyTooLarge():

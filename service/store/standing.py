@@ -13,7 +13,7 @@ from mudman.results import Outcome
 from mudman.specs import StudySpec
 from service.statistics.compute import Attempt, Tally, total
 from service.store.states import LIVE
-from service.store.tables import OutcomeCount, Study, Trial
+from service.store.tables import Group, OutcomeCount, Study, Trial
 
 RUNNING = "running"
 """Key of ``counts`` for attempts without an outcome yet."""
@@ -122,6 +122,34 @@ def progress(session: Session, study: Study, max_live: int | None, live: int = 1
     return Progress(
         counting, spec.budget.trials, running, found, top, eta, list(session.scalars(now)) if running else []
     )
+
+
+def whole_eta(session: Session, together: Collection[Study]) -> float | None:
+    """Seconds until every one of these studies is complete: groups run beside each other, studies of a group share its
+    places. A study without a trial that counts is taken to be as slow as the mean of the others; unknown before the
+    first such trial, and where nothing is left to run."""
+    ids = [study.id for study in together]
+    kept = select(OutcomeCount.study_id, func.sum(OutcomeCount.attempts), func.sum(OutcomeCount.seconds))
+    kept = kept.where(OutcomeCount.study_id.in_(ids), OutcomeCount.outcome.in_(COUNTING), OutcomeCount.attempts > 0)
+    done = {study_id: (int(n), spent) for study_id, n, spent in session.execute(kept.group_by(OutcomeCount.study_id))}
+    if not done:
+        return None
+    mean = sum(spent for _, spent in done.values()) / sum(n for n, _ in done.values())
+    shares = select(Group.id, Group.max_live).where(Group.id.in_({study.group_id for study in together}))
+    places = dict(session.execute(shares).tuples().all())
+    left: dict[str, list[tuple[int, float, int]]] = defaultdict(list)
+    for study in together:
+        spec = StudySpec.model_validate(study.spec)
+        n, spent = done.get(study.id, (0, 0.0))
+        if study.state in LIVE and (remaining := spec.budget.trials - n) > 0:
+            left[study.group_id].append((remaining, spent / n if n else mean, spec.resources.max_concurrent))
+    etas = []
+    for group_id, studies in left.items():
+        trials = sum(remaining for remaining, _, _ in studies)
+        wanted = max(most for _, _, most in studies)
+        at_once = min(wanted, max(places.get(group_id) or wanted, 1), trials)
+        etas.append(sum(remaining * seconds for remaining, seconds, _ in studies) / at_once)
+    return max(etas, default=None)
 
 
 def by_outcome(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str, Tally]]:

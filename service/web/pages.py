@@ -13,9 +13,11 @@ from starlette.responses import Response
 from mudman import presets
 from mudman.faults import MudmanError
 from mudman.results import Outcome
-from mudman.specs.comparison import is_comparison
+from mudman.specs.comparison import BASELINE, is_comparison
 from service import problems
+from service.comparison_table import Row
 from service.comparison_table import table as make_table
+from service.comparison_views import ComparisonView
 from service.event_views import event_page
 from service.problems import NoValidTrial
 from service.routes import Configuration, Store, Text, cluster, comparisons, studies, trials
@@ -126,17 +128,33 @@ def comparison(comparison_id: str, store: Store):
         variants = compared.studies_of(session, row)
         table = make_table(row.id, row.name, variants, recent.tallies(session, variants), variants[0].variant)
     rows = [*table.rows, table.baseline] if table.baseline else table.rows
+    shown = comparisons.show(comparison_id, store)
     return render(
-        "comparison.html", comparison=comparisons.show(comparison_id, store), table=table, rows=rows, bars=_bars(table)
+        "comparison.html",
+        comparison=shown,
+        actions=_together(shown, rows),
+        most=max(row.trials for row in table.rows),
+        table=table,
+        rows=rows,
+        bars=_bars(table),
     )
 
 
-def _bars(table: Any) -> tuple[list[tuple[str, float | None, float | None]], float | None]:
+def _together(shown: ComparisonView, rows: list[Row]) -> list[str]:
+    """What can be done to at least one of a comparison's studies."""
+    found = {action for row in rows for action in _actions(State(row.state), row.outcomes)}
+    if not any(one.state.finished for one in shown.variants if one.variant != BASELINE):
+        found.discard("extend")
+    return [action for action in ("pause", "resume", "cancel", "retry", "extend") if action in found]
+
+
+def _bars(table: Any) -> tuple[list[tuple[str, float | None, float | None]], float | None, float | None]:
     rows = [
         (row.variant, row.result.mean if row.result else None, row.result.standard_error if row.result else None)
         for row in table.rows
     ]
-    return rows, table.baseline.result.mean if table.baseline and table.baseline.result else None
+    baseline = table.baseline.result.mean if table.baseline and table.baseline.result else None
+    return rows, baseline, table.original.value if table.original else None
 
 
 @router.get("/ui/cluster")
