@@ -34,7 +34,7 @@ from service.problems import UnknownVariant
 from service.routes import Configuration, Key, Store, Text
 from service.routes.statistics import Seed, attachment
 from service.routes.studies import read_labels
-from service.store import comparisons, exports, pages, standing, together
+from service.store import comparisons, exports, pages, recent, standing, together
 from service.store.tables import Comparison, Study
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
@@ -239,11 +239,10 @@ def show_table(
     model without unlearning, and what was spent."""
     with store.begin() as session:
         comparison, rows, main = compared(session, comparison_id, reference)
-        ids = [study.id for study in rows]
         if equal is None:
-            tallies, cut = standing.tallies(session, ids), None
+            tallies, cut = recent.tallies(session, rows), None
         else:
-            tallies, cut = at_equal_compute(rows, standing.finished(session, ids), equal)
+            tallies, cut = at_equal_compute(rows, standing.finished(session, [study.id for study in rows]), equal)
         made = table(comparison.id, comparison.name, rows, tallies, main, seed=seed, equal_compute=cut)
     match format:
         case "markdown":

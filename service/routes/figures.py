@@ -24,7 +24,7 @@ from service.routes import Store
 from service.routes.comparisons import Reference, compared
 from service.statistics.means import summarise
 from service.store import curves as stored_curves
-from service.store import standing, studies
+from service.store import recent, standing, studies
 from service.store.tables import Study
 
 router = APIRouter(tags=["figures"])
@@ -68,7 +68,7 @@ def show_bars(comparison_id: str, store: Store, format: Form = "json", reference
     variant has a valid trial."""
     with store.begin() as session:
         comparison, rows, main = compared(session, comparison_id, reference)
-        tallies = standing.tallies(session, [study.id for study in rows])
+        tallies = recent.tallies(session, rows, spent=False)
         made = table(comparison.id, comparison.name, rows, tallies, main)
     if not any(row.result for row in made.rows):
         raise NoFigure(f"No variant of comparison {comparison_id} has a valid trial yet: {made.rows[0].reason}.")

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec
-from service.statistics.compute import Attempt, Tally, total
+from service.statistics.compute import Attempt, Tally
 from service.store.states import LIVE
 from service.store.tables import Group, OutcomeCount, Study, Trial
 
@@ -19,7 +19,7 @@ RUNNING = "running"
 """Key of ``counts`` for attempts without an outcome yet."""
 COUNTING = tuple(str(outcome) for outcome in Outcome if outcome.counts)
 # As the index of valid trials says it: of a parameter, a prepared statement does not know what it will be.
-_VALID = literal_column(f"'{Outcome.VALID}'")
+VALID = literal_column(f"'{Outcome.VALID}'")
 _OTHERS = Trial.__table__.alias("others")
 
 
@@ -64,7 +64,7 @@ def is_last() -> ColumnElement[bool]:
 def best(session: Session, study: Study) -> Trial | None:
     """The valid trial with the best value; of equal ones, the lowest ordinal. ``None`` while there is none."""
     top = _extreme(study.id, lowest=minimised(study.spec))
-    equals = select(Trial).where(Trial.study_id == study.id, Trial.outcome == _VALID, Trial.value == top)
+    equals = select(Trial).where(Trial.study_id == study.id, Trial.outcome == VALID, Trial.value == top)
     return session.scalars(equals.order_by(Trial.ordinal).limit(1)).first()
 
 
@@ -83,7 +83,7 @@ def best_values(session: Session, page: Collection[Study]) -> dict[str, float | 
 def _extreme(study_id: Any, *, lowest: bool) -> ScalarSelect:
     """One end of the index of valid trials."""
     valid, function = _OTHERS.c, func.min if lowest else func.max
-    query = select(function(valid.value)).where(valid.study_id == study_id, valid.outcome == _VALID)
+    query = select(function(valid.value)).where(valid.study_id == study_id, valid.outcome == VALID)
     return query.correlate(Study).scalar_subquery()
 
 
@@ -158,10 +158,19 @@ def by_outcome(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str
     wanted = list(study_ids)
     values: dict[str, list[float]] = defaultdict(list)
     valid = select(Trial.study_id, Trial.ordinal, Trial.value).where(
-        Trial.study_id.in_(wanted), Trial.outcome == _VALID, Trial.value.is_not(None)
+        Trial.study_id.in_(wanted), Trial.outcome == VALID, Trial.value.is_not(None)
     )
     for study_id, _, value in sorted(session.execute(valid).tuples()):
         values[study_id].append(value)
+    found = sums(session, wanted)  # later: it knows of each outcome that the values are of
+    for study_id, of_valid in values.items():
+        found[study_id][Outcome.VALID] = found[study_id][Outcome.VALID].over(of_valid)
+    return found
+
+
+def sums(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str, Tally]]:
+    """As ``by_outcome``, without values: the database adds up."""
+    wanted = list(study_ids)
     spent = (
         func.sum(_SECONDS),
         *(func.sum(column) for column in (Trial.passes_booked, Trial.passes_made, Trial.passes_skipped)),
@@ -170,14 +179,8 @@ def by_outcome(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str
     query = query.where(Trial.study_id.in_(wanted), Trial.outcome.is_not(None))
     found: dict[str, dict[str, Tally]] = {study_id: {} for study_id in wanted}
     for study_id, outcome, count, seconds, *passes in session.execute(query.group_by(Trial.study_id, Trial.outcome)):
-        of_valid = values[study_id] if outcome == Outcome.VALID else []
-        found[study_id][outcome] = Tally(of_valid, {outcome: count}, seconds or 0.0, *(int(n or 0) for n in passes))
+        found[study_id][outcome] = Tally([], {outcome: count}, seconds or 0.0, *(int(n or 0) for n in passes))
     return found
-
-
-def tallies(session: Session, study_ids: Iterable[str]) -> dict[str, Tally]:
-    """What each of several studies has found and spent."""
-    return {study_id: total(parts) for study_id, parts in by_outcome(session, study_ids).items()}
 
 
 def finished(session: Session, study_ids: Iterable[str]) -> dict[str, list[Attempt]]:
@@ -195,7 +198,7 @@ def finished(session: Session, study_ids: Iterable[str]) -> dict[str, list[Attem
 def valid(session: Session, study_id: str) -> list[Attempt]:
     """Every valid trial by ordinal with its hyper-parameters, in one narrow query."""
     query = FINISHED.add_columns(Trial.hyperparameters).where(
-        Trial.study_id == study_id, Trial.outcome == _VALID, Trial.value.is_not(None)
+        Trial.study_id == study_id, Trial.outcome == VALID, Trial.value.is_not(None)
     )
     rows = session.execute(query.execution_options(yield_per=PART))
     return sorted((Attempt(*columns) for _, *columns in rows), key=lambda one: one.ordinal)
@@ -205,7 +208,7 @@ def top(session: Session, study: Study, many: int) -> list[Attempt]:
     """The best valid trials with their hyper-parameters; of equal ones, the lowest ordinal first."""
     order = Trial.value.asc() if minimised(study.spec) else Trial.value.desc()
     query = FINISHED.add_columns(Trial.hyperparameters).where(
-        Trial.study_id == study.id, Trial.outcome == _VALID, Trial.value.is_not(None)
+        Trial.study_id == study.id, Trial.outcome == VALID, Trial.value.is_not(None)
     )
     return [Attempt(*columns) for _, *columns in session.execute(query.order_by(order, Trial.ordinal).limit(many))]
 

@@ -126,7 +126,9 @@ def comparison(comparison_id: str, store: Store):
     with store.begin() as session:
         row = compared.get(session, comparison_id)
         variants = compared.studies_of(session, row)
-        table = make_table(row.id, row.name, variants, recent.tallies(session, variants), variants[0].variant)
+        table = make_table(
+            row.id, row.name, variants, recent.tallies(session, variants, spent=False), variants[0].variant
+        )
     rows = [*table.rows, table.baseline] if table.baseline else table.rows
     shown = comparisons.show(comparison_id, store)
     return render(
