@@ -27,7 +27,7 @@ from service.routes import (
 )
 from service.store.database import Database
 from service.store.settings import Settings
-from service.web import pages
+from service.web import new, pages
 from service.web.browser_rules import BrowserRules
 
 DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best; or post a
@@ -78,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             cluster,
             catalogue,
             pages,
+            new,
         )
     ]
     for router in app.state.routers:

@@ -133,7 +133,7 @@ async def _body(request: Request) -> Body:
         raise UnsupportedBody(f"{given} not read here. Send Content-Type: {JSON[0]} or {YAML[0]}.")
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         raise UnsupportedBody(f"Content-Encoding {encoding!r} is not read here. Send the body uncompressed.")
-    return Body(await _read(request, request.app.state.settings.max_body_bytes), kind)
+    return Body(await read(request, request.app.state.settings.max_body_bytes), kind)
 
 
 async def _optional_body(request: Request) -> Body:
@@ -144,7 +144,8 @@ async def _optional_body(request: Request) -> Body:
     return await _body(request)
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read(request: Request, limit: int) -> bytes:
+    """The body of a request. Raises ``BodyTooLarge``."""
     parts, length = [], 0
     async for part in request.stream():
         length += len(part)

@@ -1,6 +1,7 @@
 """Every error of the API is a problem document (RFC 9457): what went wrong, where in the request, and the remedy."""
 
 import difflib
+import json
 import logging
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -192,6 +193,11 @@ def handle_errors(app: FastAPI) -> None:
 
 def document(request: Request, error: MudmanError | RequestValidationError) -> Response:
     return _parameters(request, error) if isinstance(error, RequestValidationError) else _typed(request, error)
+
+
+def describe(request: Request, error: MudmanError) -> dict[str, Any]:
+    """The problem document of an error, for a page that shows it."""
+    return json.loads(_typed(request, error).body)
 
 
 def _typed(request: Request, error: MudmanError) -> Response:

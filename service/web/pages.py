@@ -1,59 +1,29 @@
 """The addresses of pages. Each shows what the same call of the REST API answers."""
 
-import io
-import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from ruamel.yaml import YAML
-from starlette.responses import Response
+from fastapi import APIRouter, Path, Query
 
-from mudman import presets
-from mudman.faults import MudmanError
 from mudman.results import Outcome
-from mudman.specs.comparison import BASELINE, is_comparison
-from service import problems
+from mudman.specs.comparison import BASELINE
 from service.comparison_table import Row
 from service.comparison_table import table as make_table
 from service.comparison_views import ComparisonView
 from service.event_views import event_page
 from service.problems import NoValidTrial
 from service.routes import Configuration, Store, Text, cluster, comparisons, studies, trials
-from service.routes.presets import show as show_preset
 from service.store import comparisons as compared
 from service.store import events, recent, running
 from service.store import studies as stored
 from service.store.actions import RETRIED
 from service.store.states import State
+from service.web.page import Page
 from service.web.rendering import render
 
 EVENTS = 20
 """Latest events that a study's page shows."""
 CHARTS = 6
 """Running trials whose curves are drawn; the others are listed."""
-_FIRST = "quickstart"
-
-
-class Page(APIRoute):
-    """A problem is a page too."""
-
-    def get_route_handler(self):
-        answer = super().get_route_handler()
-
-        async def page(request: Request) -> Response:
-            try:
-                return await answer(request)
-            except (MudmanError, RequestValidationError) as error:
-                document = problems.document(request, error)
-                if document.status_code >= 500 and document.status_code != 503:
-                    raise
-                said = json.loads(document.body)
-                return render("problem.html", document.status_code, problem=said)
-
-        return page
-
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 Cursor = Annotated[str, Query(max_length=500)]
@@ -162,23 +132,3 @@ def _bars(table: Any) -> tuple[list[tuple[str, float | None, float | None]], flo
 @router.get("/ui/cluster")
 def show_cluster(store: Store, settings: Configuration):
     return render("cluster.html", cluster=cluster.show(store, settings))
-
-
-@router.get("/ui/new")
-def new(preset: Text = _FIRST):
-    said = show_preset(preset)
-    return render(
-        "new.html",
-        names=presets.names(),
-        preset=said,
-        text=_as_yaml(said["spec"]),
-        post="/comparisons" if is_comparison(said["spec"]) else "/studies",
-    )
-
-
-def _as_yaml(document: dict[str, Any]) -> str:
-    text, writer = io.StringIO(), YAML()
-    writer.default_flow_style = None  # small mappings on one line
-    writer.width = 100
-    writer.dump(document, text)
-    return text.getvalue()
