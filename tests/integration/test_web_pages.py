@@ -196,7 +196,7 @@ def test_the_form_without_scripts(api):
     wrong = post_form(api, page, **{"budget.trials": "many"}).text
     assert "<code>/budget/trials</code>" in wrong
     assert "trials: many" in spec_in(wrong)
-    text = spec_in(page).replace("trials: 7", "trials: 9  # enough")
+    text = f"# enough\n{spec_in(page)}".replace("trials: 7", "trials: 9")
     page = post_form(api, page, text=text).text
     assert fields_in(page)["budget.trials"] == "9"
     assert "# enough" in spec_in(page)
@@ -218,18 +218,17 @@ def test_the_form_starts_what_it_holds(api):
     assert answer.headers["location"].startswith("/ui/comparisons/cp_")
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", ["quickstart", "dynamics-llama-small", "wmdp-llama", "additions-smol-cruelty"])
 def test_fields_change_what_they_show_and_nothing_else(name: str):
     text = as_yaml(presets.load(name))
     found = {field.path: field.value for section in sections(text) for field in section.fields}
     assert read_yaml(changed(text, found, found)) == read_yaml(text)
     assert changed(text, found | {"name": "other"}, found) != text
     for path, value in found.items():
-        again = changed(text, {path: "true" if value == "false" else "5"}, {})
-        document = read_yaml(again)
-        shown = {field.path: field.value for section in sections(again) for field in section.fields}
-        assert shown[path] in ("true", "5"), path
-        assert read_yaml(changed(again, {path: value}, {})).keys() == read_yaml(text).keys() == document.keys()
+        new = {"true": "false", "false": "true"}.get(value, "5")
+        again = changed(text, {path: new}, {})
+        assert {**found, path: new} == {field.path: field.value for one in sections(again) for field in one.fields}
+        assert read_yaml(changed(again, {path: value}, {})).keys() == read_yaml(text).keys()
 
 
 class HTMLText(HTMLParser):
