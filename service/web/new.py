@@ -18,6 +18,7 @@ from mudman.specs.comparison import is_comparison
 from service import bodies, problems
 from service.bodies import Body, parse_comparison_submission, parse_submission
 from service.cost import comparison_dry_run, cost_of
+from service.problems import BodyTooLarge
 from service.routes import Configuration, Store, Text, comparisons, studies
 from service.routes.presets import show as show_preset
 from service.web import fields
@@ -26,13 +27,17 @@ from service.web.rendering import render
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 _FIRST = "quickstart"
+_MOST_FIELDS = 1000
 _SET, _BEFORE = "set.", "before."
 """What names of form fields begin with: a field's value, and the one that it had when the form was made."""
 
 
 async def _form(request: Request) -> dict[str, str]:
     raw = await bodies.read(request, request.app.state.settings.max_body_bytes)
-    return dict(parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000))
+    try:
+        return dict(parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        raise BodyTooLarge(f"The form has more than {_MOST_FIELDS} fields. Give the spec as text.") from None
 
 
 @router.get("/ui/new")

@@ -205,6 +205,12 @@ def test_the_form_without_scripts(api):
     assert 'class="problem"' in page
 
 
+def test_what_is_no_form_is_refused(api):
+    assert api.post("/ui/new", content="&".join(f"a{n}=1" for n in range(1100))).status_code == 413
+    assert api.post("/ui/new", data={"preset": "none"}).status_code == 422
+    assert 'class="problem"' in api.post("/ui/new", content=b"\xff\x00=%00").text
+
+
 def test_the_form_starts_what_it_holds(api):
     page = api.get("/ui/new").text
     answer = post_form(api, page, "start", name="by form", **{"budget.trials": "3"})
