@@ -6,7 +6,7 @@
 PYTHON ?= python3
 READY  := .venv/.ready
 
-.PHONY: demo up test test-long reproduce setup browser lock clean
+.PHONY: demo up test test-long reproduce reference setup browser lock clean
 
 demo: setup
 	@.venv/bin/mudman demo
@@ -26,6 +26,10 @@ test-long: setup
 
 reproduce: setup
 	.venv/bin/python -m mudman.reproduce $(ROWS)
+
+# docs/reference, from the code; a test says when it is due.
+reference: setup
+	.venv/bin/python -m service.reference docs/reference
 
 setup: $(READY)
 

@@ -35,7 +35,7 @@ from service.routes import (
 )
 from service.store.database import Database
 from service.store.settings import Settings
-from service.web import pages, signing_in
+from service.web import new, pages, signing_in
 from service.web.browser_rules import BrowserRules
 
 DESCRIPTION = """Hyper-parameter searches for unlearning that lasts: post a study, watch it, take the best; or post a
@@ -94,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             audit,
             signing_in,
             pages,
+            new,
         )
     ]
     for router in app.state.routers:

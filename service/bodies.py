@@ -17,9 +17,11 @@ from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, 
 from service.access.caller import Caller
 from service.problems import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
+from service.store.comparisons import VariantTaken
 from service.store.refusals import WrongRequest
 from service.store.scopes import Scope
 from service.store.settings import Settings
+from service.store.tables import Comparison
 from service.store.tokens import LONGEST_DAYS
 
 JSON = ("application/json",)
@@ -58,6 +60,13 @@ class Retry(Model):
     """Those whose last attempt ended so."""
     ordinals: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100_000)
     """Only these."""
+
+
+class ComparisonRetry(Model):
+    """Which trials of a comparison's studies run again; without anything, all that ended for good and do not count."""
+
+    outcomes: list[Literal["error", "out_of_memory", "lost"]] = Field(list(RETRIED), min_length=1, max_length=3)
+    """Those whose last attempt ended so."""
 
 
 class Widening(Model):
@@ -249,6 +258,36 @@ def _owned(document: Any, caller: Caller) -> Any:
     if caller.owner is None or not isinstance(document, dict):
         return document
     return {"owner": caller.owner, **document}
+
+
+def parse_added_variants(body: Body, comparison: Comparison, settings: Settings) -> ComparisonSpec:
+    """The comparison with more variants: the body is ``{name: {dotted overrides}}``. All of it is validated together.
+
+    Raises ``SpecError`` with every fault, at its place in the body, and ``VariantTaken``.
+    """
+    given: Any = None
+    try:
+        given = _document(body)
+        if not (isinstance(given, dict) and given and all(isinstance(name, str) for name in given)):
+            remedy = "give for example {no_mask: {method.mask: none}}"
+            raise SpecError.at("", "must be a mapping of names of variants to overrides", remedy)
+        known = comparison.document["variants"]
+        for name in given.keys() & known.keys():
+            if given[name] != known[name]:
+                raise VariantTaken(comparison.id, name, known[name])
+        return _comparison({**comparison.document, "variants": {**known, **given}}, settings)
+    except RecursionError:
+        raise SpecError([FieldFault("", "is nested too deeply", "a spec has five levels; take out the rest")]) from None
+    except SpecError as error:
+        raise SpecError([_in_added(fault, given) for fault in error.faults]) from None
+
+
+def _in_added(fault: FieldFault, given: Any) -> FieldFault:
+    """What is wrong elsewhere in the comparison has no place in this body."""
+    at = fault.at[1:] if isinstance(fault, PlacedFault) and fault.at[:1] == ("variants",) else ()
+    if at and at[0] in given:
+        return PlacedFault(fault.path.removeprefix("variants."), fault.message, fault.remedy, at)
+    return PlacedFault(fault.path, fault.message, fault.remedy)
 
 
 def _submitted(

@@ -232,8 +232,32 @@ class Api:
         return self._ask("GET", f"/comparisons/{_part(comparison_id)}", repeat=True)
 
     @endpoint
+    def add_variants(self, comparison_id: str, variants: dict[str, Document]) -> Call[Document]:
+        """``variants``: dotted overrides of the comparison's base by name. Safe to repeat."""
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/variants", repeat=True, json=variants)
+
+    @endpoint
+    def pause_comparison(self, comparison_id: str) -> Call[Document]:
+        """Every study of it that runs; ``changes`` of the answer says what became of each. So do the others."""
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/pause")
+
+    @endpoint
+    def resume_comparison(self, comparison_id: str) -> Call[Document]:
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/resume")
+
+    @endpoint
     def cancel_comparison(self, comparison_id: str) -> Call[Document]:
         return self._ask("POST", f"/comparisons/{_part(comparison_id)}/cancel")
+
+    @endpoint
+    def extend_comparison(self, comparison_id: str, trials: int) -> Call[Document]:
+        """``trials``: the new total of each study that unlearns."""
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/extend", repeat=True, json={"trials": trials})
+
+    @endpoint
+    def retry_comparison(self, comparison_id: str, *, outcomes: list[str] | None = None) -> Call[Document]:
+        wanted = {} if outcomes is None else {"outcomes": outcomes}
+        return self._ask("POST", f"/comparisons/{_part(comparison_id)}/retry", json=wanted)
 
     @endpoint
     def delete_comparison(self, comparison_id: str) -> Call[None]:

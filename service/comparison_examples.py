@@ -79,7 +79,12 @@ _HEAD = {
     "labels": {"preset": "quickstart"},
     "state": "running",
     "created_at": "2026-11-21T09:00:00Z",
-    "links": {"self": _HERE, "table": f"{_HERE}/table"},
+    "links": {
+        "self": _HERE,
+        "table": f"{_HERE}/table",
+        "export": f"{_HERE}/export",
+        "figures": {"bars": f"{_HERE}/figures/bars"},
+    },
 }
 
 
@@ -100,15 +105,57 @@ _VARIANTS = [
     _variant("hot", "running", 5, 10, None),
     _variant("baseline", "completed", 1, 1, 2.02),
 ]
-COMPARISON = _HEAD | {"document": _DOCUMENT, "variants": _VARIANTS}
-_ENDED = [
-    _variant("sign", "cancelled", 6, 10, 3.91),
-    _variant("no_mask", "cancelled", 5, 10, 2.9),
-    _variant("hot", "cancelled", 5, 10, None),
-    _variant("baseline", "completed", 1, 1, 2.02),
-]
-CANCELLED = COMPARISON | {"state": "cancelled", "variants": _ENDED}
+_PROGRESS = {"trials": 17, "budget": 31, "running": 3, "finished": 1, "studies": 4, "eta_seconds": 45.5}
+COMPARISON = _HEAD | {"document": _DOCUMENT, "progress": _PROGRESS, "variants": _VARIANTS}
 PAGE = {"items": [_HEAD | {"studies": 4, "progress": {"trials": 17, "budget": 31}}], "next": None}
+
+
+def changed(state: str) -> dict[str, Any]:
+    """The example comparison after all its studies but the baseline, which had completed, came into this state."""
+    variants = [one if one["variant"] == "baseline" else one | {"state": state} for one in _VARIANTS]
+    reason = f"Study {_STUDIES['baseline']} is completed: it is left as it is."
+    changes = [
+        {"variant": one["variant"], "study": one["study"], "changed": True, "reason": None} for one in variants[:-1]
+    ]
+    changes.append({"variant": "baseline", "study": _STUDIES["baseline"], "changed": False, "reason": reason})
+    whole = "running" if state == "queued" else state
+    return COMPARISON | {"state": whole, "variants": variants, "changes": changes}
+
+
+_ADDED = {"no_adversary": {"method.adversary": {"type": "none"}}}
+VARIANTS = {
+    "required": True,
+    "description": "Variants by name, each as dotted overrides of the comparison's base.",
+    "content": {
+        JSON[0]: {
+            "schema": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+            "examples": {"one": {"value": _ADDED}},
+        },
+        YAML[0]: {
+            "schema": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+            "examples": {"one": {"value": "no_adversary: {method.adversary: {type: none}}\n"}},
+        },
+    },
+}
+ADDED = {
+    200: {
+        "description": "All of them were there already",
+        "content": {
+            JSON[0]: {"schema": {"$ref": "#/components/schemas/ComparisonView"}, "example": COMPARISON},
+        },
+    },
+    201: {"description": "Added", "content": {JSON[0]: {"example": COMPARISON}}},
+}
+RETRY = {
+    "required": False,
+    "content": {
+        kind: {
+            "schema": {"$ref": "#/components/schemas/ComparisonRetry"},
+            "examples": {"whatever_failed": {"value": {}}, "errors": {"value": {"outcomes": ["error"]}}},
+        }
+        for kind in (JSON[0], YAML[0])
+    },
+}
 CREATED = {
     200: {
         "description": "The same comparison was there already, and studies of it that failed or were cancelled are "
@@ -210,6 +257,7 @@ _TABLE = {
         ),
     ],
     "baseline": _row("baseline", "completed", 1, {"valid": 1}, result=_result(1, 2.0, None, 0.0, 2.0)),
+    "original": {"value": 2.34, "forget_loss": 2.34, "retain_loss": 3.74},
     "bootstrap": {"seed": 0, "resamples": 10000, "confidence": 0.95},
     "equal_compute": None,
 }

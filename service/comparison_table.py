@@ -1,7 +1,7 @@
 """The table of a comparison: one row per variant, computed from the values of its trials."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ from service.statistics.bootstrap import Interval, Sample
 from service.statistics.compute import Attempt, Tally, tally, within
 from service.statistics.differences import Difference
 from service.statistics.means import Summary, summarise
+from service.statistics.original import original
 from service.statistics_views import (
     BootstrapView,
     ComparedView,
@@ -78,6 +79,16 @@ class EqualCompute(View):
     """Variant that spent least, of those that have spent anything; the baseline takes no part."""
 
 
+class OriginalView(View):
+    """The model as it came: neither unlearned nor attacked, measured when the studies were prepared."""
+
+    value: float
+    """The objective."""
+    forget_loss: float
+    """Nats per token."""
+    retain_loss: float
+
+
 class TableView(View):
     comparison: str
     """Id."""
@@ -92,6 +103,8 @@ class TableView(View):
     """One per variant, in the comparison's order."""
     baseline: Row | None
     """The same attack on the model without unlearning; null where the comparison has none."""
+    original: OriginalView | None
+    """What there was to lose: the model without unlearning and without attack; null until it is measured."""
     bootstrap: BootstrapView
     """How intervals and p-values were made: the same seed gives the same numbers."""
     equal_compute: EqualCompute | None
@@ -144,6 +157,7 @@ def table(
         reference=reference,
         baseline=rows.pop(BASELINE) if untouched else None,
         rows=list(rows.values()),
+        original=_original(main, entries.values()),
         bootstrap=BootstrapView.of(seed),
         equal_compute=equal_compute,
     )
@@ -243,6 +257,18 @@ def _baseline_of(entry: _Entry, untouched: _Entry | None) -> float | None:
     if untouched and untouched.summary and _conditions(untouched.spec) == _conditions(entry.spec):
         return untouched.summary.mean
     return ((entry.study.preparation or {}).get("baseline") or {}).get("value")
+
+
+def _original(main: _Entry, entries: Iterable[_Entry]) -> OriginalView | None:
+    """As it was measured for the reference, or for a study under the same conditions."""
+    for entry in (main, *entries):
+        prepared = entry.study.preparation
+        if prepared and _conditions(entry.spec) == _conditions(main.spec):
+            value = original(entry.spec, prepared)
+            if value is not None:
+                losses = {name: prepared[f"initial_{name}"] for name in ("forget_loss", "retain_loss")}
+                return OriginalView(value=value, **losses)
+    return None
 
 
 def _conditions(spec: StudySpec) -> tuple[Any, ...]:

@@ -1,18 +1,26 @@
 """What the API answers about comparisons."""
 
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 from service.store import comparisons
 from service.store.pages import ComparisonRow, StudyRow
 from service.store.states import State
 from service.store.tables import Comparison
+from service.store.together import Change
 from service.views import SummaryProgress, View
+
+
+class ComparisonFigures(View):
+    bars: str
 
 
 class ComparisonLinks(View):
     self: str
     table: str
+    export: str
+    figures: ComparisonFigures
 
 
 class _Head(View):
@@ -40,19 +48,48 @@ class VariantView(View):
     link: str
 
 
-class ComparisonView(_Head):
-    """One comparison: its document and how far its studies are."""
-
-    document: dict[str, Any]
-    """As it was posted."""
-    variants: list[VariantView]
-    """In the document's order, the baseline last."""
-
-
 class TotalProgress(View):
     trials: int
     """Trials of all studies that count."""
     budget: int
+
+
+class WholeProgress(TotalProgress):
+    running: int
+    """Trials that run now."""
+    finished: int
+    """Studies that have ended, however."""
+    studies: int
+    eta_seconds: float | None
+    """Seconds until every study is complete, from the mean duration of their trials; null while unknown."""
+
+
+class ComparisonView(_Head):
+    """One comparison: its document and how far its studies are."""
+
+    document: dict[str, Any]
+    """As it was posted, with the variants that were added since."""
+    progress: WholeProgress
+    variants: list[VariantView]
+    """In the document's order, the baseline last."""
+
+
+class ChangeView(View):
+    """What became of one study."""
+
+    variant: str
+    study: str
+    """Id."""
+    changed: bool
+    reason: str | None
+    """Why it was left as it is."""
+
+
+class ChangedComparison(ComparisonView):
+    """A comparison after something was done to all its studies at once."""
+
+    changes: list[ChangeView]
+    """Study by study, in the order of the variants: those that could not be changed so are as they were."""
 
 
 class ComparisonSummary(_Head):
@@ -67,12 +104,28 @@ class ComparisonPage(View):
     """Cursor of the next page; null on the last."""
 
 
-def comparison_view(comparison: Comparison, rows: list[StudyRow]) -> ComparisonView:
+def comparison_view(comparison: Comparison, rows: list[StudyRow], eta_seconds: float | None) -> ComparisonView:
+    variants = [_variant(row) for row in rows]
     return ComparisonView(
         **_head(comparison, [row.study.state for row in rows]),
         document=comparison.document,
-        variants=[_variant(row) for row in rows],
+        progress=WholeProgress(
+            trials=sum(one.progress.trials for one in variants),
+            budget=sum(one.progress.budget for one in variants),
+            running=sum(one.progress.running for one in variants),
+            finished=sum(one.state.finished for one in variants),
+            studies=len(variants),
+            eta_seconds=eta_seconds,
+        ),
+        variants=variants,
     )
+
+
+def changed_view(view: ComparisonView, changes: Iterable[Change]) -> ChangedComparison:
+    told = [
+        ChangeView(variant=one.variant, study=one.study_id, changed=one.changed, reason=one.reason) for one in changes
+    ]
+    return ChangedComparison(**dict(view), changes=told)
 
 
 def comparison_summary(row: ComparisonRow) -> ComparisonSummary:
@@ -102,5 +155,10 @@ def _head(comparison: Comparison, states: list[str]) -> dict[str, Any]:
     return {
         **{name: getattr(comparison, name) for name in same},
         "state": comparisons.overall(states),
-        "links": ComparisonLinks(self=here, table=f"{here}/table"),
+        "links": ComparisonLinks(
+            self=here,
+            table=f"{here}/table",
+            export=f"{here}/export",
+            figures=ComparisonFigures(bars=f"{here}/figures/bars"),
+        ),
     }

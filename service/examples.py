@@ -7,6 +7,7 @@ from mudman.specs import SPEC_VERSION, parse
 from service.bodies import JSON, YAML
 from service.confirmation_example import CONFIRMATION
 from service.cost import cost_of
+from service.views import FIGURES
 
 _ID = "st_Jb2kSxq0V9tLw3aZ"
 _HERE = f"/studies/{_ID}"
@@ -70,7 +71,12 @@ _HEAD = {
     "created_at": "2026-11-21T09:00:00Z",
     "started_at": "2026-11-21T09:00:02Z",
     "finished_at": None,
-    "links": {"self": _HERE, "best": f"{_HERE}/best", "trials": f"{_HERE}/trials", "comparison": None},
+    "links": {
+        "self": _HERE,
+        **{name: f"{_HERE}/{name}" for name in ("best", "trials", "statistics", "export", "events")},
+        "figures": {name: f"{_HERE}/figures/{name}" for name in FIGURES},
+        "comparison": None,
+    },
 }
 _LIVE = {"ordinal": 5, "attempt": 1, "phase": "unlearn", "passes": 60, "of": 150}
 STUDY = _HEAD | {

@@ -10,6 +10,7 @@ from mudman.specs.repeats import ConfirmationSpec
 from service.access import cookie, rules
 from service.bodies import (
     ComparisonPresetRequest,
+    ComparisonRetry,
     Enqueue,
     Extension,
     Keeping,
@@ -32,8 +33,8 @@ def complete(app: FastAPI) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            asked = (StudySpec, PresetRequest, ComparisonPresetRequest, Extension, Retry, Enqueue, Widening, NewToken)
-            asked += (ConfirmationSpec, Keeping)
+            actions = (Extension, Retry, ComparisonRetry, Enqueue, Widening, ConfirmationSpec, Keeping)
+            asked = (StudySpec, PresetRequest, ComparisonPresetRequest, *actions, NewToken)
             answered = (Problem, DryRun, ComparisonDryRun)
             _, definitions = models_json_schema([(kind, "validation") for kind in asked], ref_template=_TEMPLATE)
             _, answers = models_json_schema([(kind, "serialization") for kind in answered], ref_template=_TEMPLATE)

@@ -1,6 +1,7 @@
 """Every error of the API is a problem document (RFC 9457): what went wrong, where in the request, and the remedy."""
 
 import difflib
+import json
 import logging
 import math
 from http import HTTPStatus
@@ -28,7 +29,7 @@ from service.access.refusals import (
 )
 from service.figures.of_study import NotEnough
 from service.request_log import REQUEST_ID
-from service.store.comparisons import ComparisonFinished, ComparisonNameTaken, UnknownComparison, UnknownVariant
+from service.store.comparisons import ComparisonNameTaken, UnknownComparison, UnknownVariant, VariantTaken
 from service.store.database import DatabaseUnavailable
 from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
@@ -44,6 +45,7 @@ from service.store.refusals import (
 )
 from service.store.states import RefusedTransition
 from service.store.studies import NameTaken
+from service.store.together import NothingChanged
 from service.store.tokens import UnknownToken
 from service.web.headers import HEADERS
 
@@ -160,7 +162,8 @@ KINDS: dict[type[MudmanError], Kind] = {
     NotFinished: Kind(409, "not-finished", "Only what has finished can be deleted"),
     PartOfComparison: Kind(409, "part-of-comparison", "The study belongs to a comparison"),
     ComparisonNameTaken: Kind(409, "name-taken", "The name is taken"),
-    ComparisonFinished: Kind(409, "refused-transition", "Every study has finished"),
+    VariantTaken: Kind(409, "variant-taken", "The comparison has another variant of this name"),
+    NothingChanged: Kind(409, "refused-transition", "No study of the comparison can be changed so"),
     NoValidTrial: Kind(409, "no-valid-trial", "No trial is valid"),
     NotEnough: Kind(409, "no-figure", "There is nothing to draw yet"),
     BodyTooLarge: Kind(413, "body-too-large", "The request body is too long"),
@@ -215,6 +218,11 @@ def document(request: Request, error: MudmanError | RequestValidationError) -> R
     return _parameters(request, error) if isinstance(error, RequestValidationError) else _typed(request, error)
 
 
+def describe(request: Request, error: MudmanError) -> dict[str, Any]:
+    """The problem document of an error, for a page that shows it."""
+    return json.loads(_typed(request, error).body)
+
+
 def _typed(request: Request, error: MudmanError) -> Response:
     kind = next((KINDS[base] for base in type(error).__mro__ if base in KINDS), None)
     if kind is None:
@@ -241,8 +249,11 @@ def _typed(request: Request, error: MudmanError) -> Response:
             return respond(request, kind, str(error), difference=error.difference, existing=error.existing)
         case RefusedTransition():
             return respond(request, kind, str(error), state=str(error.current))
-        case ComparisonFinished():
-            return respond(request, kind, str(error), state=str(error.state))
+        case NothingChanged():
+            told = [{"variant": one.variant, "study": one.study_id, "reason": one.reason} for one in error.changes]
+            return respond(request, kind, str(error), state=str(error.state), studies=told)
+        case VariantTaken():
+            return respond(request, kind, str(error), variant=error.variant, existing=error.existing)
         case NotAuthenticated():
             return respond(request, kind, str(error), headers=_challenge("invalid_token" if error.given else None))
         case InsufficientScope():

@@ -16,6 +16,8 @@ def markdown(table: TableView) -> str:
     head += [f"− {table.reference}", "in %", "95 %", "p (Holm)", "verdict", "its lead", "− baseline", "% of its gain"]
     head += ["trials", "GPU s", "CPU s", "passes"]
     lines = [[_cell(cell) for cell in _cells(row)] for row in _rows(table)]
+    if table.original:
+        lines.append(["original model, not attacked", f"{table.original.value:.4f}", *["–"] * (len(head) - 2)])
     body = [[_cell(cell) for cell in head], ["---"] * len(head), *lines]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
     reasons = [f"* {_cell(row.variant)}: {_cell(row.reason)}" for row in _rows(table) if row.reason]
@@ -33,7 +35,8 @@ def as_csv(table: TableView) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, _COLUMNS, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(_flat(row) for row in _rows(table))
+    original = {"original": table.original.value if table.original else None}
+    writer.writerows(_flat(row) | original for row in _rows(table))
     return file.getvalue()
 
 
@@ -101,7 +104,7 @@ _SPENT = ("gpu_seconds", "cpu_seconds", "passes_booked", "passes_made", "passes_
 _COLUMNS = (
     *("variant", "study", "state", *_RESULT),
     *("to_reference", "to_reference_standard_error", *_TOLD_APART, "to_baseline", "to_baseline_standard_error"),
-    *("per_cent_of_reference", "reference_lead", "verdict", "trials", "outcomes", *_SPENT, "reason"),
+    *("per_cent_of_reference", "reference_lead", "verdict", "trials", "outcomes", *_SPENT, "reason", "original"),
 )
 
 

@@ -44,10 +44,19 @@ class LeaseView(View):
     expires_at: datetime.datetime
 
 
+FIGURES = ("history", "slice", "importance", "curves")
+"""Of a study."""
+
+
 class Links(View):
     self: str
     best: str
     trials: str
+    statistics: str
+    export: str
+    events: str
+    figures: dict[str, str]
+    """By name."""
     comparison: str | None
     """The comparison that the study is a variant of; null for one of its own."""
 
@@ -204,6 +213,10 @@ def _head(study: Study) -> dict[str, Any]:
             self=here,
             best=f"{here}/best",
             trials=f"{here}/trials",
+            statistics=f"{here}/statistics",
+            export=f"{here}/export",
+            events=f"{here}/events",
+            figures={name: f"{here}/figures/{name}" for name in FIGURES},
             comparison=f"/comparisons/{study.comparison_id}" if study.comparison_id else None,
         ),
     }

@@ -1,4 +1,4 @@
-"""Commands that do something to a study that is there."""
+"""Commands that do something to a study, or to a comparison, that is there."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,51 +29,67 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def pause(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
-    """Pause a study. Running trials end within seconds; they run again when it is resumed."""
+def pause(study: AnyRef, as_json: AsJson = False, url: Url = None) -> None:
+    """Pause a study, or all of a comparison. Running trials end within seconds; they run again when it is resumed."""
     with connect(url) as client:
-        _say("study", client.pause(resolve(client, study)["id"]), as_json)
+        if (comparison := comparison_of(client, study)) is not None:
+            _say_each(client.pause_comparison(comparison), as_json)
+        else:
+            _say("study", client.pause(resolve(client, study)["id"]), as_json)
 
 
-def resume(study: StudyRef, as_json: AsJson = False, url: Url = None) -> None:
-    """Let a paused study go on."""
+def resume(study: AnyRef, as_json: AsJson = False, url: Url = None) -> None:
+    """Let a paused study, or all of a comparison, go on."""
     with connect(url) as client:
-        _say("study", client.resume(resolve(client, study)["id"]), as_json)
+        if (comparison := comparison_of(client, study)) is not None:
+            _say_each(client.resume_comparison(comparison), as_json)
+        else:
+            _say("study", client.resume(resolve(client, study)["id"]), as_json)
 
 
 def cancel(study: AnyRef, as_json: AsJson = False, url: Url = None) -> None:
     """Cancel a study, or all of a comparison. Running trials end within seconds; finished ones stay."""
     with connect(url) as client:
         if (comparison := comparison_of(client, study)) is not None:
-            _say("comparison", client.cancel_comparison(comparison), as_json)
+            _say_each(client.cancel_comparison(comparison), as_json)
         else:
             _say("study", client.cancel(resolve(client, study)["id"]), as_json)
 
 
 def extend(
-    study: StudyRef,
+    study: AnyRef,
     trials: Annotated[int, typer.Option(min=1, help="New total, more than it has.", show_default=False)],
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Give a finished study more trials. Its search goes on with every result so far."""
+    """Give a finished study, or each of a comparison, more trials. Its search goes on with every result so far."""
     with connect(url) as client:
-        _say("study", client.extend(resolve(client, study)["id"], trials), as_json)
+        if (comparison := comparison_of(client, study)) is not None:
+            _say_each(client.extend_comparison(comparison, trials), as_json)
+        else:
+            _say("study", client.extend(resolve(client, study)["id"], trials), as_json)
 
 
 def retry(
-    study: StudyRef,
+    study: AnyRef,
     outcome: Annotated[
         list[Failed] | None, typer.Option(help="Only trials that ended so; may be repeated. Default: all of these.")
     ] = None,
-    trial: Annotated[list[int] | None, typer.Option(min=0, help="Only this one, by number; may be repeated.")] = None,
+    trial: Annotated[
+        list[int] | None, typer.Option(min=0, help="Only this one, by number; may be repeated. Of a study.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Run the failed trials of a finished study again, with the same hyper-parameters."""
+    """Run the failed trials of a finished study, or of a comparison's, again with the same hyper-parameters."""
     with connect(url) as client:
-        study_id = resolve(client, study)["id"]
-        _say("study", client.retry(study_id, outcomes=outcome or None, ordinals=trial or None), as_json)
+        if (comparison := comparison_of(client, study)) is None:
+            study_id = resolve(client, study)["id"]
+            _say("study", client.retry(study_id, outcomes=outcome or None, ordinals=trial or None), as_json)
+        elif trial:
+            raise typer.BadParameter("is a comparison: name one of its studies", param_hint=study)
+        else:
+            _say_each(client.retry_comparison(comparison, outcomes=outcome or None), as_json)
 
 
 def enqueue(
@@ -160,6 +176,14 @@ def _say(kind: str, answer: dict[str, Any], as_json: bool) -> None:
     from service.cli import display
 
     display.line(f"{kind} {answer['name']} ({answer['id']}) is {answer['state']}", answer, as_json)
+
+
+def _say_each(answer: dict[str, Any], as_json: bool) -> None:
+    """The comparison, and each study that was left as it is."""
+    from service.cli import display
+
+    left = [f"\n  {one['variant']} is left as it is: {one['reason']}" for one in answer["changes"] if one["reason"]]
+    display.line(f"comparison {answer['name']} ({answer['id']}) is {answer['state']}{''.join(left)}", answer, as_json)
 
 
 def comparison_of(client: "Client", reference: str) -> str | None:

@@ -36,6 +36,7 @@ class Form(StrEnum):
 def register(app: typer.Typer) -> None:
     for command in (compare, table, comparisons):
         app.command()(command)
+    app.command("compare-add")(add)
 
 
 def compare(
@@ -59,6 +60,21 @@ def compare(
             return _follow(client, answer["id"], as_json)
         display.line(comparison_display.submitted(answer, client.url), answer, as_json)
         return 0
+
+
+def add(
+    comparison: ComparisonRef,
+    variant: Annotated[str, typer.Argument(help="Name of the new variant.", show_default=False)],
+    changes: Changes = None,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Add a variant to a comparison: its base with changes. The baseline stays."""
+    from service.cli import comparison_display, display
+
+    with connect(url) as client:
+        answer = client.add_variants(resolve(client, comparison), {variant: overrides_of(changes or [])})
+        display.line(comparison_display.submitted(answer, client.url), answer, as_json)
 
 
 def table(

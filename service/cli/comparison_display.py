@@ -71,6 +71,9 @@ def table(found: Document) -> Group:
     rows = found["rows"] + ([found["baseline"]] if found["baseline"] else [])
     for row in rows:
         made.add_row(*map(Text, _cells(row)))
+    if found["original"]:
+        shown = ("original, not attacked", f"{found['original']['value']:.4f}")
+        made.add_row(*map(Text, shown), *["–"] * (len(made.columns) - len(shown)))
     reasons = [Text(f"{row['variant']}: {row['reason']}") for row in rows if row["reason"]]
     return Group(made, *reasons)
 

@@ -45,9 +45,12 @@ def bars(table: TableView, expected: Mapping[str, str]) -> Figure:
                       "tooltip": True},
              "encoding": {"x": x, "y": {"field": "published", **y}}},
         ]  # fmt: skip
+    upwards = table.direction == "maximize"
     if baseline is not None:
-        layers += level(baseline, "without unlearning", below=table.direction == "maximize")
-    better = "higher" if table.direction == "maximize" else "lower"
+        layers += level(baseline, "without unlearning", below=upwards)
+    if table.original is not None:
+        layers += level(table.original.value, "original model, not attacked", below=not upwards)
+    better = "higher" if upwards else "lower"
     subtitle = f"mean ± SEM of the last valid trials, {better} is better" + "; diamonds: published" * bool(published)
     return figure(table.name, subtitle, width={"step": 44}, height=320, layer=layers)
 

@@ -1,6 +1,6 @@
-"""``/comparisons``: create, list, look at, cancel, delete, and the table that all of it is for."""
+"""``/comparisons``: create, list, look at, act on, delete, and the table that all of it is for."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,9 +8,25 @@ from sqlalchemy.orm import Session
 
 from service import comparison_examples as examples
 from service import table_formats
-from service.bodies import RequestBody, parse_comparison_submission
+from service.action_examples import EXTENSION
+from service.bodies import (
+    ComparisonRetry,
+    Extension,
+    OptionalBody,
+    RequestBody,
+    parse_action,
+    parse_added_variants,
+    parse_comparison_submission,
+)
 from service.comparison_table import Measure, TableView, at_equal_compute, table
-from service.comparison_views import ComparisonPage, ComparisonView, comparison_summary, comparison_view
+from service.comparison_views import (
+    ChangedComparison,
+    ComparisonPage,
+    ComparisonView,
+    changed_view,
+    comparison_summary,
+    comparison_view,
+)
 from service.cost import comparison_dry_run
 from service.declared_problems import problems
 from service.evidence.stored import write_comparison
@@ -19,13 +35,19 @@ from service.routes import Configuration, Key, Store, Text, Who
 from service.routes.attachments import attachment, bundled
 from service.routes.statistics import Seed, exported
 from service.routes.studies import read_labels
-from service.store import comparisons, pages, standing
+from service.store import comparisons, pages, recent, standing, together
 from service.store.tables import Comparison
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 Reference = Annotated[
     Text | None, Query(description="Variant that the others are measured against; default: the first.")
 ]
+
+
+def _answers(state: str, *statuses: int, **more: Any) -> dict[str, Any]:
+    """The comparison in its new state, or one of these problems."""
+    example = {200: {"content": {"application/json": {"example": examples.changed(state)}}}}
+    return {"response_model": ChangedComparison, "responses": example | problems(404, 409, *statuses, 422, 503), **more}
 
 
 class Filters(BaseModel):
@@ -111,18 +133,80 @@ def show(comparison_id: str, store: Store):
 
 
 @router.post(
-    "/{comparison_id}/cancel",
+    "/{comparison_id}/variants",
+    status_code=201,
     response_model=ComparisonView,
-    summary="Cancel a comparison",
-    responses={
-        200: {"content": {"application/json": {"example": examples.CANCELLED}}},
-        **problems(404, 409, 422, 503),
-    },
+    summary="Add variants to a comparison",
+    responses=examples.ADDED | problems(404, 409, 413, 415, 422, 503),
+    openapi_extra={"requestBody": examples.VARIANTS},
 )
-def cancel(comparison_id: str, store: Store):
-    """Every study of it that has not finished. Running trials end within seconds; what is finished stays."""
+def add_variants(comparison_id: str, body: RequestBody, store: Store, settings: Configuration, response: Response):
+    """`{name: {dotted overrides}}`, over the base that the comparison was posted with. Each becomes a queued study, in
+    a group of its own so that it waits for no other; the baseline is that of the comparison. The comparison as a whole
+    is validated again before anything is stored. Variants that are there already, with the same overrides, are left
+    alone (200 where that is all of them); with others they are refused (409).
+
+    A variant gets the base's `budget.trials`, whatever the comparison was extended to: override it where it matters.
+    """
     with store.begin() as session:
-        return _view(session, comparisons.cancel(session, comparison_id))
+        comparison = comparisons.locked(session, comparison_id)
+        added = comparisons.add_variants(
+            session, comparison, parse_added_variants(body, comparison, settings.data_root)
+        )
+        session.flush()
+        view = _view(session, comparison)
+    response.status_code = 201 if added else 200
+    return view
+
+
+@router.post("/{comparison_id}/pause", summary="Pause a comparison", **_answers("paused"))
+def pause(comparison_id: str, store: Store):
+    """Every study of it that runs, in one transaction; `changes` says what became of each, and why one was left as it
+    is: a queued study cannot be paused. 409 where none runs."""
+    with store.begin() as session:
+        return _changed(session, comparison_id, together.pause(session, comparison_id))
+
+
+@router.post("/{comparison_id}/resume", summary="Resume a comparison", **_answers("running"))
+def resume(comparison_id: str, store: Store):
+    """Every study of it that is paused. 409 where none is."""
+    with store.begin() as session:
+        return _changed(session, comparison_id, together.resume(session, comparison_id))
+
+
+@router.post("/{comparison_id}/cancel", summary="Cancel a comparison", **_answers("cancelled"))
+def cancel(comparison_id: str, store: Store):
+    """Every study of it that has not finished. Running trials end within seconds; what is finished stays. 409 where
+    every study has finished."""
+    with store.begin() as session:
+        return _changed(session, comparison_id, together.cancel(session, comparison_id))
+
+
+@router.post(
+    "/{comparison_id}/extend",
+    summary="Give the studies of a comparison more trials",
+    **_answers("queued", 413, 415, openapi_extra={"requestBody": EXTENSION}),
+)
+def extend(comparison_id: str, body: RequestBody, store: Store):
+    """Every finished study of it that unlearns gets `trials` in all and is queued again. One that has not finished, or
+    has as many, is left as it is, and `changes` says so; 422 where it is no more for any, 409 where none has finished.
+    """
+    wanted = parse_action(body, Extension)
+    with store.begin() as session:
+        return _changed(session, comparison_id, together.extend(session, comparison_id, wanted.trials))
+
+
+@router.post(
+    "/{comparison_id}/retry",
+    summary="Run the failed trials of a comparison again",
+    **_answers("queued", 413, 415, openapi_extra={"requestBody": examples.RETRY}),
+)
+def retry(comparison_id: str, body: OptionalBody, store: Store):
+    """Of every finished study, as for one study; a study that failed before any trial did is queued again, too. 409
+    where there is nothing to retry."""
+    wanted = parse_action(body, ComparisonRetry)
+    with store.begin() as session:
+        return _changed(session, comparison_id, together.retry(session, comparison_id, wanted.outcomes))
 
 
 @router.delete(
@@ -157,11 +241,10 @@ def show_table(
     model without unlearning, and what was spent."""
     with store.begin() as session:
         comparison, rows, main = comparisons.compared(session, comparison_id, reference)
-        ids = [study.id for study in rows]
         if equal is None:
-            tallies, cut = standing.tallies(session, ids), None
+            tallies, cut = recent.tallies(session, rows), None
         else:
-            tallies, cut = at_equal_compute(rows, standing.finished(session, ids), equal)
+            tallies, cut = at_equal_compute(rows, standing.finished(session, [study.id for study in rows]), equal)
         made = table(comparison.id, comparison.name, rows, tallies, main, seed=seed, equal_compute=cut)
     match format:
         case "markdown":
@@ -200,5 +283,9 @@ def show_export(
 
 
 def _view(session: Session, comparison: Comparison) -> ComparisonView:
-    rows = pages.with_counts(session, comparisons.studies_of(session, comparison))
-    return comparison_view(comparison, rows)
+    studies = comparisons.studies_of(session, comparison)
+    return comparison_view(comparison, pages.with_counts(session, studies), standing.whole_eta(session, studies))
+
+
+def _changed(session: Session, comparison_id: str, changes: list[together.Change]) -> ChangedComparison:
+    return changed_view(_view(session, comparisons.get(session, comparison_id)), changes)

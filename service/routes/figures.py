@@ -14,7 +14,7 @@ from service.figures.rendering import Format, render
 from service.figures.style import Figure
 from service.routes import Store
 from service.routes.comparisons import Reference
-from service.store import comparisons, standing, studies
+from service.store import comparisons, recent, standing, studies
 from service.store.figures import Stored
 
 router = APIRouter(tags=["figures"])
@@ -55,7 +55,6 @@ def show_comparison(
     time. 409 while there are not enough trials."""
     with store.begin() as session:
         comparison, rows, main = comparisons.compared(session, comparison_id, reference)
-        ids = [study.id for study in rows]
         variants = [
             of_comparison.Variant(
                 study.variant or study.name,
@@ -68,7 +67,7 @@ def show_comparison(
         whole = of_comparison.Compared(
             comparison.name,
             variants,
-            lambda: table(comparison.id, comparison.name, rows, standing.tallies(session, ids), main),
+            lambda: table(comparison.id, comparison.name, rows, recent.tallies(session, rows, spent=False), main),
             presets.published(comparison.preset),
         )
         figure = of_comparison.draw(name, whole)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,17 @@ class Tally:
     """What a study has found and spent so far."""
 
     values: list[float] = field(default_factory=list)
-    """Objective of every valid trial, by ordinal."""
+    """Objective of every valid trial, by ordinal; or of those alone that a table needs: the last, and the best."""
     outcomes: dict[str, int] = field(default_factory=dict)
     """Finished attempts by outcome."""
     seconds: float = 0.0
     passes_booked: int = 0
     passes_made: int = 0
     passes_skipped: int = 0
+
+    def over(self, values: list[float]) -> "Tally":
+        """The same with these values."""
+        return replace(self, values=values)
 
 
 def tally(attempts: Sequence[Attempt]) -> Tally:

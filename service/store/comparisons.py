@@ -1,4 +1,7 @@
-"""Comparisons: creating one with all its studies, what state it is in, cancelling it."""
+"""Comparisons: creating one with all its studies, adding to them, what state it is in, deleting it.
+
+What is done to all its studies at once is in ``together``.
+"""
 
 import json
 import re
@@ -17,7 +20,7 @@ from mudman.specs import StudySpec
 from mudman.specs.comparison import ComparisonSpec, parse_comparison
 from service.store import actions, idempotency, studies
 from service.store.idempotency import IdempotencyConflict
-from service.store.states import Action, State
+from service.store.states import State
 from service.store.tables import Comparison, Study
 
 
@@ -55,15 +58,18 @@ class ComparisonNameTaken(MudmanError):
         return ComparisonNameTaken, (self.message, self.existing, self.difference)
 
 
-class ComparisonFinished(MudmanError):
-    """There is nothing left to cancel."""
+class VariantTaken(MudmanError):
+    """The comparison has a variant of this name with other overrides."""
 
-    def __init__(self, comparison_id: str, state: State):
-        super().__init__(f"Every study of comparison {comparison_id} has finished: there is nothing to cancel.")
-        self.comparison_id, self.state = comparison_id, state
+    def __init__(self, comparison_id: str, variant: str, existing: dict[str, Any]):
+        super().__init__(
+            f"Comparison {comparison_id} already has a variant {variant!r} with other overrides ({existing!r}). "
+            "Give the new one another name."
+        )
+        self.comparison_id, self.variant, self.existing = comparison_id, variant, existing
 
     def __reduce__(self):
-        return ComparisonFinished, (self.comparison_id, self.state)
+        return VariantTaken, (self.comparison_id, self.variant, self.existing)
 
 
 @dataclass(frozen=True)
@@ -113,17 +119,36 @@ def _insert(session: Session, spec: ComparisonSpec, identity: str, preset: str |
     comparison_id = session.execute(row.on_conflict_do_nothing().returning(Comparison.id)).scalar_one_or_none()
     if comparison_id is None:
         return None
+    comparison = get(session, comparison_id)
+    _add(session, comparison, spec.studies, spec.priority)
+    return comparison
+
+
+def add_variants(session: Session, comparison: Comparison, spec: ComparisonSpec) -> bool:
+    """The variants of ``spec``, which is the comparison with more of them, that are not there yet: a queued study each,
+    in groups of their own. ``comparison`` is ``locked``. False: all were there already. Raises
+    ``ComparisonNameTaken``."""
+    there = {study.variant for study in studies_of(session, comparison)}
+    added = {variant: study for variant, study in spec.studies.items() if variant not in there}
+    _add(session, comparison, added, spec.priority)
+    if added:
+        comparison.document, comparison.hash = spec.document, spec.identity()
+    return bool(added)
+
+
+def _add(session: Session, comparison: Comparison, added: dict[str, StudySpec], priority: int) -> None:
     groups: dict[str, str] = {}
-    for variant, study in spec.studies.items():
+    for variant, study in added.items():
         shared = sharing(study)
         if shared not in groups:
-            groups[shared] = studies.add_group(session, spec.priority)
-        more = {"preset": preset, "comparison_id": comparison_id, "variant": variant}
+            groups[shared] = studies.add_group(session, priority)
+        more = {"preset": comparison.preset, "comparison_id": comparison.id, "variant": variant}
         if studies.add(session, study, groups[shared], **more) is None:
-            other = studies.named(session, spec.owner, study.name)
-            message = f"{spec.owner!r} already has a study named {study.name!r} ({other.id}), outside this comparison."
+            other = studies.named(session, comparison.owner, study.name)
+            message = (
+                f"{comparison.owner!r} already has a study named {study.name!r} ({other.id}), outside this comparison."
+            )
             raise ComparisonNameTaken(message, f"/studies/{other.id}", {})
-    return get(session, comparison_id)
 
 
 def sharing(spec: StudySpec) -> str:
@@ -173,6 +198,11 @@ def get(session: Session, comparison_id: str) -> Comparison:
     return comparison
 
 
+def locked(session: Session, comparison_id: str) -> Comparison:
+    """For whoever changes which studies it has. Raises ``UnknownComparison``."""
+    return session.get_one(Comparison, get(session, comparison_id).id, with_for_update=True, populate_existing=True)
+
+
 def studies_of(session: Session, comparison: Comparison) -> list[Study]:
     """In the order of the document's variants, the baseline last."""
     found = session.scalars(select(Study).where(Study.comparison_id == comparison.id)).all()
@@ -180,22 +210,9 @@ def studies_of(session: Session, comparison: Comparison) -> list[Study]:
     return sorted(found, key=lambda study: order.get(study.variant, len(order)))
 
 
-def cancel(session: Session, comparison_id: str) -> Comparison:
-    """Every study that has not finished. Raises ``ComparisonFinished`` where none is left."""
-    comparison = get(session, comparison_id)
-    locked = select(Study).where(Study.comparison_id == comparison_id).order_by(Study.id)
-    rows = session.scalars(locked.with_for_update(key_share=True)).all()
-    unfinished = [study for study in rows if not State(study.state).finished]
-    if not unfinished:
-        raise ComparisonFinished(comparison_id, overall(study.state for study in rows))
-    for study in unfinished:
-        studies.change_state(session, study.id, Action.CANCEL)
-    return comparison
-
-
 def delete(session: Session, comparison_id: str) -> None:
     """With its studies, all of which have finished. Raises ``UnknownComparison``, ``NotFinished``."""
-    comparison = get(session, comparison_id)
+    comparison = locked(session, comparison_id)
     actions.remove(session, studies_of(session, comparison))
     session.execute(delete_rows(Comparison).where(Comparison.id == comparison_id))
 

@@ -1,4 +1,4 @@
-"""What the mean of a study is taken over, without a look at the rest: pages are asked for often, by many."""
+"""What the numbers of a comparison are taken over, without a look at the rest: tables are asked for often, by many."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -6,29 +6,39 @@ from collections.abc import Collection
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mudman.results import Outcome
 from mudman.specs import StudySpec
+from service.statistics.compute import Tally, total
+from service.statistics.means import TOP
 from service.store import standing
-from service.store.standing import Tally
 from service.store.tables import OutcomeCount, Study, Trial
 
 
-def tallies(session: Session, page: Collection[Study]) -> dict[str, Tally]:
-    """As ``standing.tallies``, of the last valid trials that the study's statistics ask for, before them the best where
-    it is none of them. Nothing is said of what was spent: that is a sum over every trial."""
-    outcomes: dict[str, dict[str, int]] = defaultdict(dict)
+def tallies(session: Session, page: Collection[Study], *, spent: bool = True) -> dict[str, Tally]:
+    """Of each study the last valid trials that its statistics ask for, before them those of its best that are none of
+    them, and how many ended how. What was spent is a sum over every trial: only where it is asked for."""
+    ids = [study.id for study in page]
+    if spent:
+        sums = {study_id: total(parts) for study_id, parts in standing.sums(session, ids).items()}
+    else:
+        sums = {study_id: Tally(outcomes=found) for study_id, found in _outcomes(session, ids).items()}
+    return {study.id: sums[study.id].over(_values(session, study)) for study in page}
+
+
+def _outcomes(session: Session, study_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = defaultdict(dict, {study_id: {} for study_id in study_ids})
     kept = select(OutcomeCount.study_id, OutcomeCount.outcome, OutcomeCount.attempts)
-    for study_id, outcome, attempts in session.execute(
-        kept.where(OutcomeCount.study_id.in_([study.id for study in page]))
-    ):
-        outcomes[study_id][outcome] = attempts
-    best = standing.best_values(session, page)
-    return {study.id: Tally(_values(session, study, best[study.id]), outcomes[study.id]) for study in page}
+    for study_id, outcome, attempts in session.execute(kept.where(OutcomeCount.study_id.in_(study_ids))):
+        found[study_id][outcome] = attempts
+    return found
 
 
-def _values(session: Session, study: Study, best: float | None) -> list[float]:
+def _values(session: Session, study: Study) -> list[float]:
+    """By ordinal. The window of the mean is the end of it, whatever stands before."""
     last = StudySpec.model_validate(study.spec).statistics.last
-    valid = select(Trial.value).where(Trial.study_id == study.id, Trial.outcome == Outcome.VALID)
-    newest = session.scalars(valid.where(Trial.value.is_not(None)).order_by(Trial.ordinal.desc()).limit(last))
-    values = list(newest)[::-1]
-    return values if best is None or best in values else [best, *values]
+    valid = select(Trial.ordinal, Trial.value).where(
+        Trial.study_id == study.id, Trial.outcome == standing.VALID, Trial.value.is_not(None)
+    )
+    window = dict(session.execute(valid.order_by(Trial.ordinal.desc()).limit(last)).tuples().all())
+    better = Trial.value.asc() if standing.minimised(study.spec) else Trial.value.desc()
+    best = dict(session.execute(valid.order_by(better).limit(TOP)).tuples().all())
+    return [value for _, value in sorted((best | window).items())]

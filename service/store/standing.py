@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session, aliased
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec
-from service.statistics.compute import Attempt, Tally, total
+from service.statistics.compute import Attempt, Tally
 from service.store.states import LIVE
-from service.store.tables import OutcomeCount, Study, Trial
+from service.store.tables import Group, OutcomeCount, Study, Trial
 
 RUNNING = "running"
 """Key of ``counts`` for attempts without an outcome yet."""
 COUNTING = tuple(str(outcome) for outcome in Outcome if outcome.counts)
 # As the index of valid trials says it: of a parameter, a prepared statement does not know what it will be.
-_VALID = literal_column(f"'{Outcome.VALID}'")
+VALID = literal_column(f"'{Outcome.VALID}'")
 _OTHERS = Trial.__table__.alias("others")
 
 
@@ -64,7 +64,7 @@ def is_last() -> ColumnElement[bool]:
 def best(session: Session, study: Study) -> Trial | None:
     """The valid trial with the best value; of equal ones, the lowest ordinal. ``None`` while there is none."""
     top = _extreme(study.id, lowest=minimised(study.spec))
-    equals = select(Trial).where(Trial.study_id == study.id, Trial.outcome == _VALID, Trial.value == top)
+    equals = select(Trial).where(Trial.study_id == study.id, Trial.outcome == VALID, Trial.value == top)
     return session.scalars(equals.order_by(Trial.ordinal).limit(1)).first()
 
 
@@ -83,7 +83,7 @@ def best_values(session: Session, page: Collection[Study]) -> dict[str, float | 
 def _extreme(study_id: Any, *, lowest: bool) -> ScalarSelect:
     """One end of the index of valid trials."""
     valid, function = _OTHERS.c, func.min if lowest else func.max
-    query = select(function(valid.value)).where(valid.study_id == study_id, valid.outcome == _VALID)
+    query = select(function(valid.value)).where(valid.study_id == study_id, valid.outcome == VALID)
     return query.correlate(Study).scalar_subquery()
 
 
@@ -124,16 +124,53 @@ def progress(session: Session, study: Study, max_live: int | None, live: int = 1
     )
 
 
+def whole_eta(session: Session, together: Collection[Study]) -> float | None:
+    """Seconds until every one of these studies is complete: groups run beside each other, studies of a group share its
+    places. A study without a trial that counts is taken to be as slow as the mean of the others; unknown before the
+    first such trial, and where nothing is left to run."""
+    ids = [study.id for study in together]
+    kept = select(OutcomeCount.study_id, func.sum(OutcomeCount.attempts), func.sum(OutcomeCount.seconds))
+    kept = kept.where(OutcomeCount.study_id.in_(ids), OutcomeCount.outcome.in_(COUNTING), OutcomeCount.attempts > 0)
+    done = {study_id: (int(n), spent) for study_id, n, spent in session.execute(kept.group_by(OutcomeCount.study_id))}
+    if not done:
+        return None
+    mean = sum(spent for _, spent in done.values()) / sum(n for n, _ in done.values())
+    shares = select(Group.id, Group.max_live).where(Group.id.in_({study.group_id for study in together}))
+    places = dict(session.execute(shares).tuples().all())
+    left: dict[str, list[tuple[int, float, int]]] = defaultdict(list)
+    for study in together:
+        spec = StudySpec.model_validate(study.spec)
+        n, spent = done.get(study.id, (0, 0.0))
+        if study.state in LIVE and (remaining := spec.budget.trials - n) > 0:
+            left[study.group_id].append((remaining, spent / n if n else mean, spec.resources.max_concurrent))
+    etas = []
+    for group_id, studies in left.items():
+        trials = sum(remaining for remaining, _, _ in studies)
+        wanted = max(most for _, _, most in studies)
+        at_once = min(wanted, max(places.get(group_id) or wanted, 1), trials)
+        etas.append(sum(remaining * seconds for remaining, seconds, _ in studies) / at_once)
+    return max(etas, default=None)
+
+
 def by_outcome(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str, Tally]]:
     """What each of several studies has found and spent, by outcome. Its trials are added up by the database: only the
     values of valid ones are fetched."""
     wanted = list(study_ids)
     values: dict[str, list[float]] = defaultdict(list)
     valid = select(Trial.study_id, Trial.ordinal, Trial.value).where(
-        Trial.study_id.in_(wanted), Trial.outcome == _VALID, Trial.value.is_not(None)
+        Trial.study_id.in_(wanted), Trial.outcome == VALID, Trial.value.is_not(None)
     )
     for study_id, _, value in sorted(session.execute(valid).tuples()):
         values[study_id].append(value)
+    found = sums(session, wanted)  # later: it knows of each outcome that the values are of
+    for study_id, of_valid in values.items():
+        found[study_id][Outcome.VALID] = found[study_id][Outcome.VALID].over(of_valid)
+    return found
+
+
+def sums(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str, Tally]]:
+    """As ``by_outcome``, without values: the database adds up."""
+    wanted = list(study_ids)
     spent = (
         func.sum(_SECONDS),
         *(func.sum(column) for column in (Trial.passes_booked, Trial.passes_made, Trial.passes_skipped)),
@@ -142,14 +179,8 @@ def by_outcome(session: Session, study_ids: Iterable[str]) -> dict[str, dict[str
     query = query.where(Trial.study_id.in_(wanted), Trial.outcome.is_not(None))
     found: dict[str, dict[str, Tally]] = {study_id: {} for study_id in wanted}
     for study_id, outcome, count, seconds, *passes in session.execute(query.group_by(Trial.study_id, Trial.outcome)):
-        of_valid = values[study_id] if outcome == Outcome.VALID else []
-        found[study_id][outcome] = Tally(of_valid, {outcome: count}, seconds or 0.0, *(int(n or 0) for n in passes))
+        found[study_id][outcome] = Tally([], {outcome: count}, seconds or 0.0, *(int(n or 0) for n in passes))
     return found
-
-
-def tallies(session: Session, study_ids: Iterable[str]) -> dict[str, Tally]:
-    """What each of several studies has found and spent."""
-    return {study_id: total(parts) for study_id, parts in by_outcome(session, study_ids).items()}
 
 
 def finished(session: Session, study_ids: Iterable[str]) -> dict[str, list[Attempt]]:
@@ -167,7 +198,7 @@ def finished(session: Session, study_ids: Iterable[str]) -> dict[str, list[Attem
 def valid(session: Session, study_id: str) -> list[Attempt]:
     """Every valid trial by ordinal with its hyper-parameters, in one narrow query."""
     query = FINISHED.add_columns(Trial.hyperparameters).where(
-        Trial.study_id == study_id, Trial.outcome == _VALID, Trial.value.is_not(None)
+        Trial.study_id == study_id, Trial.outcome == VALID, Trial.value.is_not(None)
     )
     rows = session.execute(query.execution_options(yield_per=PART))
     return sorted((Attempt(*columns) for _, *columns in rows), key=lambda one: one.ordinal)
@@ -177,7 +208,7 @@ def top(session: Session, study: Study, many: int) -> list[Attempt]:
     """The best valid trials with their hyper-parameters; of equal ones, the lowest ordinal first."""
     order = Trial.value.asc() if minimised(study.spec) else Trial.value.desc()
     query = FINISHED.add_columns(Trial.hyperparameters).where(
-        Trial.study_id == study.id, Trial.outcome == _VALID, Trial.value.is_not(None)
+        Trial.study_id == study.id, Trial.outcome == VALID, Trial.value.is_not(None)
     )
     return [Attempt(*columns) for _, *columns in session.execute(query.order_by(order, Trial.ordinal).limit(many))]
 

@@ -90,22 +90,38 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A dashed line across all bars."""
+
+    kind: str
+    """``baseline`` or ``original``."""
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
 class BarChart:
     bars: list[Bar]
     height: int
     ticks: list[Tick]
-    baseline: float | None
-    baseline_label: str
+    levels: list[Level]
     said: str
 
 
-def bars(rows: Sequence[tuple[str, float | None, float | None]], baseline: float | None) -> BarChart | None:
-    """(name, mean, standard error) of each; those without a mean have no bar. Nothing where none has one."""
+def bars(
+    rows: Sequence[tuple[str, float | None, float | None]], baseline: float | None, original: float | None = None
+) -> BarChart | None:
+    """(name, mean, standard error) of each; those without a mean have no bar. Nothing where none has one.
+
+    ``baseline``: after the attack without unlearning; ``original``: of the model as it came.
+    """
     means = [(mean, error or 0.0) for _, mean, error in rows if mean is not None]
     if not means:
         return None
     ends = [0.0, *(mean + error for mean, error in means), *(mean - error for mean, error in means if mean < 0)]
-    ends += [] if baseline is None else [baseline]
+    levels = [("baseline", "no unlearning", baseline), ("original", "original model, not attacked", original)]
+    levels = [level for level in levels if level[2] is not None]
+    ends += [value for _, _, value in levels]
     low, high = min(ends), max(ends)
     high = high if high > low else low + 1.0
     right = WIDTH - RIGHT - 60  # room for the numbers
@@ -128,9 +144,8 @@ def bars(rows: Sequence[tuple[str, float | None, float | None]], baseline: float
         bars=made,
         height=TOP + len(rows) * _ROW + BOTTOM + 8,
         ticks=[Tick(x(value), f"{value:g}") for value in ticks(low, high)],
-        baseline=None if baseline is None else x(baseline),
-        baseline_label="" if baseline is None else f"no unlearning: {baseline:.3f}",
-        said="; ".join(said),
+        levels=[Level(kind, x(value), f"{name}: {value:.3f}") for kind, name, value in levels],
+        said="; ".join([*said, *(f"{name}: {value:.4f}" for _, name, value in levels)]),
     )
 
 

@@ -1,57 +1,30 @@
 """The addresses of pages. Each shows what the same call of the REST API answers."""
 
-import io
-import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from ruamel.yaml import YAML
-from starlette.responses import RedirectResponse, Response
+from fastapi import APIRouter, Path, Query
+from starlette.responses import RedirectResponse
 
-from mudman import presets
-from mudman.faults import MudmanError
 from mudman.results import Outcome
-from mudman.specs.comparison import is_comparison
-from service import problems
+from mudman.specs.comparison import BASELINE
+from service.comparison_table import Row
 from service.comparison_table import table as make_table
+from service.comparison_views import ComparisonView
 from service.event_views import event_page
 from service.problems import NoValidTrial
 from service.routes import Configuration, Store, Text, checkpoints, cluster, comparisons, studies, trials
-from service.routes.presets import show as show_preset
 from service.store import comparisons as compared
 from service.store import events, recent, running
 from service.store import studies as stored
 from service.store.actions import RETRIED
 from service.store.states import State
+from service.web.page import Page
 from service.web.rendering import render
 
 EVENTS = 20
 """Latest events that a study's page shows."""
 CHARTS = 6
 """Running trials whose curves are drawn; the others are listed."""
-_FIRST = "quickstart"
-
-
-class Page(APIRoute):
-    """A problem is a page too."""
-
-    def get_route_handler(self):
-        answer = super().get_route_handler()
-
-        async def page(request: Request) -> Response:
-            try:
-                return await answer(request)
-            except (MudmanError, RequestValidationError) as error:
-                document = problems.document(request, error)
-                if document.status_code >= 500 and document.status_code != 503:
-                    raise
-                said = json.loads(document.body)
-                return render("problem.html", document.status_code, problem=said)
-
-        return page
-
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 Cursor = Annotated[str, Query(max_length=500)]
@@ -130,11 +103,16 @@ def comparison(comparison_id: str, store: Store):
     with store.begin() as session:
         row = compared.get(session, comparison_id)
         variants = compared.studies_of(session, row)
-        table = make_table(row.id, row.name, variants, recent.tallies(session, variants), variants[0].variant)
+        table = make_table(
+            row.id, row.name, variants, recent.tallies(session, variants, spent=False), variants[0].variant
+        )
     rows = [*table.rows, table.baseline] if table.baseline else table.rows
+    shown = comparisons.show(comparison_id, store)
     return render(
         "comparison.html",
-        comparison=comparisons.show(comparison_id, store),
+        comparison=shown,
+        actions=_together(shown, rows),
+        most=max(row.trials for row in table.rows),
         table=table,
         rows=rows,
         bars=_bars(table),
@@ -142,34 +120,23 @@ def comparison(comparison_id: str, store: Store):
     )
 
 
-def _bars(table: Any) -> tuple[list[tuple[str, float | None, float | None]], float | None]:
+def _together(shown: ComparisonView, rows: list[Row]) -> list[str]:
+    """What can be done to at least one of a comparison's studies."""
+    found = {action for row in rows for action in _actions(State(row.state), row.outcomes)}
+    if not any(one.state.finished for one in shown.variants if one.variant != BASELINE):
+        found.discard("extend")
+    return [action for action in ("pause", "resume", "cancel", "retry", "extend") if action in found]
+
+
+def _bars(table: Any) -> tuple[list[tuple[str, float | None, float | None]], float | None, float | None]:
     rows = [
         (row.variant, row.result.mean if row.result else None, row.result.standard_error if row.result else None)
         for row in table.rows
     ]
-    return rows, table.baseline.result.mean if table.baseline and table.baseline.result else None
+    baseline = table.baseline.result.mean if table.baseline and table.baseline.result else None
+    return rows, baseline, table.original.value if table.original else None
 
 
 @router.get("/ui/cluster")
 def show_cluster(store: Store, settings: Configuration):
     return render("cluster.html", cluster=cluster.show(store, settings))
-
-
-@router.get("/ui/new")
-def new(preset: Text = _FIRST):
-    said = show_preset(preset)
-    return render(
-        "new.html",
-        names=presets.names(),
-        preset=said,
-        text=_as_yaml(said["spec"]),
-        post="/comparisons" if is_comparison(said["spec"]) else "/studies",
-    )
-
-
-def _as_yaml(document: dict[str, Any]) -> str:
-    text, writer = io.StringIO(), YAML()
-    writer.default_flow_style = None  # small mappings on one line
-    writer.width = 100
-    writer.dump(document, text)
-    return text.getvalue()

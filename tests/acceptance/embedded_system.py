@@ -47,11 +47,11 @@ class System:
         self.state_dir.chmod(0o711)  # root's Postgres runs as ``nobody``
         self._started: list[subprocess.Popen] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, **settings: object) -> subprocess.Popen:
         """A command that goes on, with its output in one pipe; in a session of its own, as from another terminal."""
         process = subprocess.Popen(
             [MUDMAN, *arguments],
-            env=self.environment(),
+            env=self.environment() | {f"MUDMAN_{name.upper()}": str(value) for name, value in settings.items()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

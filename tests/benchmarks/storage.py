@@ -123,6 +123,14 @@ def reads(database: Database, large_study: str, ordinals: int, listed: str) -> N
             "comparisons": "/comparisons",
             "comparison": f"/comparisons/{listed}",
             "comparison's table": f"/comparisons/{listed}/table",
+            "comparison's bars": f"/comparisons/{listed}/figures/bars",
+            "page: studies": "/",
+            "page: the study": f"/ui{study}",
+            "page: its failed trials": f"/ui{study}?outcome=error",
+            "page: one trial": f"/ui{study}/trials/{ordinals // 2}",
+            "page: comparison": f"/ui/comparisons/{listed}",
+            "page: cluster": "/ui/cluster",
+            "page: new study": "/ui/new",
         }
         print(f"\n{'GET':30} {'p50 ms':>8} {'p95 ms':>8}")
         for name, path in rows.items():
@@ -217,7 +225,7 @@ def main() -> None:
             version = session.scalar(text("show server_version"))
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, ", end="")
         print(f"Postgres {version} with fsync over a Unix socket")
-        print(f"{asked.trials} trials in one study, {asked.studies} studies")
+        print(f"{asked.trials} trials in one study and in a comparison of two, {asked.studies} studies")
         began = time.perf_counter()
         sizes = {}
         with database.begin() as session:
@@ -226,8 +234,8 @@ def main() -> None:
                 large.fill(session, sizes[size], size, names=["unlearning_rate", "retaining_rate"], result=result())
             document = spec("compared") | {"variants": {"a": {}, "b": {"budget.trials": 4}}}
             made = comparisons.create(session, parse_comparison(document)).comparison
-            for study in comparisons.studies_of(session, made):
-                large.fill(session, study.id, 500, result=result())
+            for study in comparisons.studies_of(session, made)[:2]:
+                large.fill(session, study.id, asked.trials // 2, result=result())
             for study_id in sizes.values():
                 studies.change_state(session, study_id, Action.PREPARE)
                 studies.change_state(session, study_id, Action.RUN)

@@ -11,7 +11,7 @@ from test_api_comparisons import post
 from test_api_trials import finish, result
 
 from mudman.results import Outcome, TrialResult
-from service.store.tables import Trial
+from service.store.tables import Study, Trial
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,24 @@ def test_the_baseline_as_reference_is_exact(api, tried):
     found = rows["no_mask"]["to_reference"]
     assert (found["value"], found["standard_error"], found["per_cent"]) == (1.0, pytest.approx(0.5), 50.0)
     assert {row["verdict"] for row in rows.values()} == {"not distinguishable", None}
+
+
+def test_the_original_model_stands_beside_the_baseline(api, database, tried):
+    """Once it is measured: in the table however it is written, in the figure and on the page."""
+    assert api.get(tried).json()["original"] is None
+    with database.begin() as session:
+        study = session.get_one(Study, api.get(tried).json()["rows"][1]["study"])
+        study.preparation = {"initial_forget_loss": 2.0625, "initial_retain_loss": 3.5, "baseline": None}
+    table = api.get(tried).json()
+    assert table["original"] == {"value": 2.0625, "forget_loss": 2.0625, "retain_loss": 3.5}
+    assert "| original model, not attacked | 2.0625 |" in api.get(f"{tried}?format=markdown").text
+    rows = csv.DictReader(io.StringIO(api.get(f"{tried}?format=csv").text))
+    assert {row["original"] for row in rows} == {"2.0625"}
+    bars = api.get(f"/comparisons/{table['comparison']}/figures/bars").json()
+    assert "original model, not attacked" in str(bars)
+    page = api.get(f"/ui/comparisons/{table['comparison']}").text
+    assert page.count('<line class="original"') == 1
+    assert "retain loss 3.5000" in page
 
 
 def test_beyond_the_baseline(api, database):

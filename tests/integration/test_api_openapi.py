@@ -83,7 +83,10 @@ def test_lists_the_contract(document):
         "POST /comparisons",
         "GET /comparisons",
         "GET /comparisons/{comparison_id}",
-        "POST /comparisons/{comparison_id}/cancel",
+        *(
+            f"POST /comparisons/{{comparison_id}}/{action}"
+            for action in ("pause", "resume", "cancel", "extend", "retry", "variants")
+        ),
         "DELETE /comparisons/{comparison_id}",
         "GET /comparisons/{comparison_id}/table",
         "GET /comparisons/{comparison_id}/export",

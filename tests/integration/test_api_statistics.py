@@ -7,6 +7,7 @@ import json
 import math
 import statistics
 
+import large
 import pytest
 from problem_documents import assert_problem
 from pyarrow import parquet
@@ -16,10 +17,11 @@ from test_api_trials import finish, result
 
 from mudman import presets
 from mudman.results import Outcome, Preparation
-from mudman.specs import parse
+from mudman.specs import StudySpec, parse
 from service.export import NoExport, verify
 from service.statistics.compute import Attempt, best_first, by_outcome, tally
-from service.store import exports, standing, studies
+from service.statistics.means import summarise
+from service.store import exports, recent, standing, studies
 from service.store.tables import EnqueuedTrial
 
 PASSES = {"passes_booked": 140, "passes_made": 120}
@@ -134,8 +136,29 @@ def test_what_the_database_adds_up_is_what_the_rows_come_to(study, database):
         attempts = [Attempt(*row[:9]) for row in rows]
         assert standing.top(session, studies.get(session, study), 10) == best_first(attempts, 10)
         assert standing.by_outcome(session, [study])[study] == by_outcome(attempts)
-        assert standing.tallies(session, [study])[study] == tally(attempts)
+        shown = recent.tallies(session, [studies.get(session, study)])[study]
+        assert shown.over([]) == tally(attempts).over([])
         assert [one.ordinal for one in standing.finished(session, [study])[study]] == list(range(14))
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_table_s_means_need_the_last_values_and_the_best_alone(api, database, direction: str):
+    """Also where many are equal."""
+    cloze = {"metric": "cloze_accuracy", "reduce": "final", "direction": "minimize"}
+    lowest = {"evaluations": ["cloze"], "objective": cloze} if direction == "minimize" else {}
+    overrides = {"name": f"shown {direction}", **lowest}
+    made = api.post("/studies", json={"preset": "quickstart", "overrides": overrides}).json()["id"]
+    with database.begin() as session:
+        large.fill(session, made, 300, digits=1)
+        attempts = standing.finished(session, [made])[made]
+        study = studies.get(session, made)
+        whole, shown = tally(attempts), recent.tallies(session, [study])[made]
+        cheap = recent.tallies(session, [study], spent=False)[made]
+        last, lower = StudySpec.model_validate(study.spec).statistics.last, direction == "minimize"
+    assert len(shown.values) < len(whole.values) == 210
+    assert summarise(shown.values, last, minimise=lower) == summarise(whole.values, last, minimise=lower)
+    assert shown.over([]) == whole.over([])
+    assert (cheap.values, cheap.outcomes) == (shown.values, whole.outcomes)
 
 
 # ------------------------------------------------------------------------------------------------------------ widen

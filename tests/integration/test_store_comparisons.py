@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from mudman import presets
 from mudman.specs.comparison import parse_comparison
-from service.store import comparisons, events, studies
+from service.store import comparisons, events, studies, together
 from service.store.states import Action, State
 from service.store.tables import Comparison, Study
 
@@ -60,9 +60,9 @@ def test_what_was_cancelled_runs_again_and_what_goes_on_is_left_alone(database):
         kinds = {study.variant: [e.kind for e in events.after(session, study.id, 0)] for study in (first, second)}
         assert kinds == {"sign": ["created", "cancelled", "requeued"], "no_mask": ["created", "preparing"]}
     with database.begin() as session:
-        comparisons.cancel(session, made.id)
-    with pytest.raises(comparisons.ComparisonFinished), database.begin() as session:
-        comparisons.cancel(session, made.id)
+        together.cancel(session, made.id)
+    with pytest.raises(together.NothingChanged), database.begin() as session:
+        together.cancel(session, made.id)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,8 @@ def test_the_state_of_a_whole(states: str, expected: str):
 
 def test_errors_survive_pickling():
     taken = comparisons.ComparisonNameTaken("There is one.", "/comparisons/cp_1", {"a": {"existing": 1, "given": 2}})
-    finished = comparisons.ComparisonFinished("cp_1", State.CANCELLED)
-    for error in (taken, finished, comparisons.UnknownComparison("cp_1")):
+    unchanged = together.NothingChanged("cp_1", State.CANCELLED, [together.Change("a", "st_1", False, "it ended")])
+    there = comparisons.VariantTaken("cp_1", "a", {"method.mask": "none"})
+    for error in (taken, unchanged, there, comparisons.UnknownComparison("cp_1")):
         again = pickle.loads(pickle.dumps(error))
         assert (str(again), vars(again)) == (str(error), vars(error))

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from test_leases import spec
 
 from mudman.results import Curve, Fault, Outcome, TrialResult
-from service.store import attempts, optuna_rows, pages, standing, studies
+from service.store import attempts, optuna_rows, pages, recent, standing, studies
 from service.store import migrate as migrations
 from service.store.database import Database, driver_url, optuna_url
 from service.store.pages import StudyFilter
@@ -192,7 +192,7 @@ def check(url: str) -> None:
         listed = {row.study.state: row for row in pages.studies(session, StudyFilter(), 50)[0]}
         assert listed.keys() == set(STATES)
         assert (listed["running"].trials, listed["queued"].trials) == (6, 0)
-        tally = standing.tallies(session, [BUSY])[BUSY]
+        tally = recent.tallies(session, [study])[BUSY]
         assert (tally.values, tally.outcomes, tally.seconds) == ([1.0, 1.0], twice, 2 * len(OLD) * 2.5)
         for row, result in zip(attempts.history(session, BUSY), [*OLD.values(), *OLD.values()], strict=False):
             assert row.ending == attempts.Ending.of(result)

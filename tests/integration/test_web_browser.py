@@ -277,11 +277,15 @@ def test_the_form_says_what_is_wrong_as_one_types_and_starts_what_is_right(
     assert browser.value("document.getElementById('submit').disabled")
     browser.set("#spec", packaged.replace("trials: 10", "trials: 7").replace("name: quickstart", "name: typed"))
     browser.shows("Valid: 7 trials", "#verdict")
+    assert browser.value("document.getElementsByName('set.budget.trials')[0].value") == "7"
+    browser.set("[name='set.budget.trials']", "8")
+    browser.shows("Valid: 8 trials", "#verdict")
+    assert "trials: 8" in browser.value("document.getElementById('spec').value")
     browser.click("#submit")
     browser.until(lambda: "/ui/studies/st_" in browser.driver.current_url)
     browser.shows("typed", "h1")
     [made] = api.get("/studies", params={"text": "typed"}).json()["items"]
-    assert (made["name"], made["progress"]["budget"]) == ("typed", 7)
+    assert (made["name"], made["progress"]["budget"]) == ("typed", 8)
 
 
 def test_the_form_starts_comparisons(browser: Browser, complaints: list[str]):

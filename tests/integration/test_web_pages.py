@@ -12,10 +12,13 @@ from test_api_comparisons import post
 from test_api_trials import finish, result
 
 from mudman import presets
+from mudman.documents import read_yaml
 from mudman.results import Fault, Outcome
 from service.store import studies
 from service.store.states import Action
 from service.store.tables import Study
+from service.web.fields import changed, sections
+from service.web.new import as_yaml
 
 NASTY = "<script>alert(1)</script>\"'&{{7*7}}"
 VOID = {"meta", "link", "input", "br", "line", "circle", "rect", "path"}
@@ -153,11 +156,85 @@ def test_a_comparison_s_page_and_table_say_the_same(api, database):
 @pytest.mark.parametrize("name", presets.names())
 def test_the_form_of_every_preset_is_valid_as_it_comes(api, name: str):
     page = api.get("/ui/new", params={"preset": name}).text
-    text = re.search(r"<textarea[^>]*>(.*)</textarea>", page, re.DOTALL)[1]
-    unescaped = HTMLText(text).text
-    [address] = [given["data-post"] for _, given in Markup(page).elements if "data-post" in given]
-    answer = api.post(f"{address}?dry_run=true", content=unescaped, headers={"Content-Type": "application/yaml"})
-    assert answer.status_code == 200, answer.text
+    assert 'class="fine"' in page
+    address = "/comparisons" if presets.about(name).kind == "comparison" else "/studies"
+    dry = {"content": spec_in(page), "headers": {"Content-Type": "application/yaml"}}
+    assert api.post(f"{address}?dry_run=true", **dry).status_code == 200
+    assert {"name", "model.id", "budget.trials"} <= fields_in(page).keys()
+
+
+def spec_in(page: str) -> str:
+    text = re.search(r"<textarea[^>]*>\n(.*)</textarea>", page, re.DOTALL)[1]
+    return HTMLText(text).text
+
+
+def fields_in(page: str) -> dict[str, str]:
+    """Values of the form's fields as the server knows them."""
+    named = [(given.get("name", ""), given.get("value", "")) for tag, given in Markup(page).elements if tag == "input"]
+    return {name.removeprefix("before."): value for name, value in named if name.startswith("before.")}
+
+
+def post_form(api, page: str, action: str = "check", text: str | None = None, **changes: str):
+    """As a browser without scripts posts it: every field, with these changes."""
+    before = fields_in(page)
+    values = {path: value for path, value in {**before, **changes}.items() if value not in ("true", "false")}
+    flags = {path: "true" for path, value in {**before, **changes}.items() if value == "true"}
+    form = {f"set.{path}": value for path, value in (values | flags).items()}
+    form |= {f"before.{path}": value for path, value in before.items()}
+    form |= {"spec": spec_in(page) if text is None else text, "action": action, "preset": "quickstart"}
+    return api.post("/ui/new", data=form, follow_redirects=False)
+
+
+def test_the_form_without_scripts(api):
+    """Fields change the text, the text changes the fields, and what is wrong is said by field."""
+    page = api.get("/ui/new").text
+    changes = {"budget.trials": "7", "method.unlearning_rate.low": "1e-4", "method.retain_momentum.log": "true"}
+    page = post_form(api, page, **changes, **{"method.target_modules": "gate_proj, up_proj"}).text
+    assert "{low: 1e-4, high: 0.02, log: true}" in spec_in(page).replace("0.0001", "1e-4")
+    assert fields_in(page).items() >= {"budget.trials": "7", "method.retain_momentum.log": "true"}.items()
+    assert "Valid: 7 trials" in page
+    wrong = post_form(api, page, **{"budget.trials": "many"}).text
+    assert "<code>/budget/trials</code>" in wrong
+    assert "trials: many" in spec_in(wrong)
+    text = f"# enough\n{spec_in(page)}".replace("trials: 7", "trials: 9")
+    page = post_form(api, page, text=text).text
+    assert fields_in(page)["budget.trials"] == "9"
+    assert "# enough" in spec_in(page)
+    page = post_form(api, page, text=f"{text}\n}} no YAML").text
+    assert "no YAML" in spec_in(page)
+    assert 'class="problem"' in page
+
+
+def test_what_is_no_form_is_refused(api):
+    assert api.post("/ui/new", content="&".join(f"a{n}=1" for n in range(1100))).status_code == 413
+    assert api.post("/ui/new", data={"preset": "none"}).status_code == 422
+    assert 'class="problem"' in api.post("/ui/new", content=b"\xff\x00=%00").text
+
+
+def test_the_form_starts_what_it_holds(api):
+    page = api.get("/ui/new").text
+    answer = post_form(api, page, "start", name="by form", **{"budget.trials": "3"})
+    assert answer.status_code == 303
+    assert "by form" in api.get(answer.headers["location"]).text
+    taken = post_form(api, page, "start", name="by form", **{"budget.trials": "4"})
+    assert (taken.status_code, "already has a study named" in taken.text) == (200, True)
+    assert "trials: 4" in spec_in(taken.text), "nothing that was typed is lost"
+    page = api.get("/ui/new?preset=dynamics-llama-small").text
+    answer = post_form(api, page, "start", name="two by form")
+    assert answer.headers["location"].startswith("/ui/comparisons/cp_")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "dynamics-llama-small", "wmdp-llama", "additions-smol-cruelty"])
+def test_fields_change_what_they_show_and_nothing_else(name: str):
+    text = as_yaml(presets.load(name))
+    found = {field.path: field.value for section in sections(text) for field in section.fields}
+    assert read_yaml(changed(text, found, found)) == read_yaml(text)
+    assert changed(text, found | {"name": "other"}, found) != text
+    for path, value in found.items():
+        new = {"true": "false", "false": "true"}.get(value, "5")
+        again = changed(text, {path: new}, {})
+        assert {**found, path: new} == {field.path: field.value for one in sections(again) for field in one.fields}
+        assert read_yaml(changed(again, {path: value}, {})).keys() == read_yaml(text).keys()
 
 
 class HTMLText(HTMLParser):

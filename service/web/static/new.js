@@ -1,68 +1,39 @@
 "use strict";
-// Checks the spec as it is typed, by the API's dry run, and starts it.
+// Posts the form as it is typed, and shows the answer: the text where a field was changed, the fields where the text
+// was, and the verdict always. The server reads and writes the spec; without this its buttons do the same.
 
-const form = document.getElementById("new"), spec = document.getElementById("spec");
-const verdict = document.getElementById("verdict"), button = document.getElementById("submit");
-let timer = null, asked = 0, key = crypto.getRandomValues(new Uint32Array(4)).join("-");
+const form = document.getElementById("new"), submit = document.getElementById("submit");
+let timer = null, asked = 0;
 
-function address() {
-  return /^["'{\s]*variants\b/m.test(spec.value) ? "/comparisons" : "/studies";
-}
-
-function send(query, more) {
-  const headers = { "Content-Type": "application/yaml", ...more };
-  return fetch(address() + query, { method: "POST", headers, body: spec.value });
-}
-
-function element(name, text, ...within) {
-  const made = document.createElement(name);
-  made.append(text, ...within);
-  return made;
-}
-
-function show(good, ...parts) {
-  verdict.className = good ? "fine" : "problem";
-  verdict.replaceChildren(...parts);
-  button.disabled = !good;
-}
-
-function faults(problem) {
-  const list = document.createElement("ul");
-  for (const fault of problem.errors || []) {
-    list.append(element("li", element("code", fault.pointer || fault.path || "the document"), ` ${fault.detail}. ${fault.remedy}`));
-  }
-  show(false, element("p", problem.detail || problem.title), list);
-}
-
-async function check() {
-  const mine = ++asked;
+async function check(typed) {
+  const mine = ++asked, body = new URLSearchParams(new FormData(form));
   try {
-    const answer = await send("?dry_run=true");
-    const said = await answer.json();
-    if (mine !== asked) return; // something newer was typed
-    if (!answer.ok) { faults(said); return; }
-    const trials = said.trials ?? said.cost.trials, passes = said.passes_total ?? said.cost.passes_total;
-    const unused = (said.unused || []).length ? ` Not used by this method: ${said.unused.join(", ")}.` : "";
-    show(true, element("p", `Valid: ${trials} trials, ${passes.toLocaleString("en")} passes with the attack on the untouched model.${unused}`));
+    const answer = await fetch("/ui/new", { method: "POST", body });
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (mine !== asked || !fresh.getElementById("verdict")) return; // something newer was typed
+    const spec = document.getElementById("spec"), fields = document.getElementById("fields");
+    if (typed !== spec) spec.value = fresh.getElementById("spec").value;
+    const others = fresh.getElementById("fields");
+    if (!others.children.length) ; // of a text that cannot be read
+    else if (!fields.contains(document.activeElement)) fields.replaceChildren(...others.childNodes);
+    else for (const field of fields.querySelectorAll("input[type=hidden]")) { // not under one's hands
+      const other = fresh.getElementsByName(field.name)[0];
+      if (other) field.value = other.value;
+    }
+    const verdict = document.getElementById("verdict"), other = fresh.getElementById("verdict");
+    verdict.className = other.className;
+    verdict.replaceChildren(...other.childNodes);
+    submit.disabled = verdict.className !== "fine";
   } catch {
-    if (mine === asked) show(false, element("p", "The server does not answer. Try again."));
+    if (mine === asked) document.getElementById("verdict").textContent = "The server does not answer. Try again.";
   }
 }
 
-spec.addEventListener("input", () => {
-  button.disabled = true;
+form.addEventListener("input", (event) => {
+  submit.disabled = true;
   asked += 1;
-  key = crypto.getRandomValues(new Uint32Array(4)).join("-");
   clearTimeout(timer);
-  timer = setTimeout(check, 300);
+  timer = setTimeout(check, 300, event.target);
 });
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  button.disabled = true;
-  try {
-    const answer = await send("", { "Idempotency-Key": key });
-    const said = await answer.json();
-    if (answer.ok) location.assign("/ui" + said.links.self); else faults(said);
-  } catch { show(true, element("p", "The server does not answer. Try again.")); }
-});
-check();
+form.addEventListener("submit", () => { clearTimeout(timer); asked += 1; });
+submit.disabled = document.getElementById("verdict").className !== "fine";

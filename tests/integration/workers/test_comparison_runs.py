@@ -7,7 +7,7 @@ from test_kill import COUNTS, assert_undisturbed
 
 from mudman.specs.comparison import parse_comparison
 from service.comparison_table import table
-from service.store import comparisons, standing, studies
+from service.store import comparisons, recent, studies
 from service.store.states import Action, State
 
 
@@ -68,7 +68,7 @@ def assert_table(site, study_id: str) -> None:
     with site.database.begin() as session:
         comparison = comparisons.get(session, studies.get(session, study_id).comparison_id)
         rows = comparisons.studies_of(session, comparison)
-        tallies = standing.tallies(session, [study.id for study in rows])
+        tallies = recent.tallies(session, rows)
         assert comparisons.overall(study.state for study in rows) == State.FAILED
         made = table(comparison.id, comparison.name, rows, tallies, "reuse")
     assert made.baseline.result.n == 1

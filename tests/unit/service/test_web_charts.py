@@ -45,15 +45,19 @@ def test_one_point_is_a_chart_too():
 
 
 def test_bars_are_as_long_as_their_means():
-    chart = bars([("a", 4.0, 0.5), ("b", 2.0, None), ("c", None, None)], baseline=1.0)
+    chart = bars([("a", 4.0, 0.5), ("b", 2.0, None), ("c", None, None)], baseline=1.0, original=2.0)
     a, b, c = chart.bars
     assert a.width == pytest.approx(2 * b.width, abs=0.2)
     assert a.whisker[1] - a.whisker[0] == pytest.approx(a.width / 4, abs=0.2)
     assert (a.whisker[0] + a.whisker[1]) / 2 == pytest.approx(a.x + a.width, abs=0.2)
     assert b.whisker is None
     assert (c.width, c.label) == (0, "no valid trial")
-    assert chart.baseline - a.x == pytest.approx(a.width / 4, abs=0.2)
-    assert chart.said == "a: 4.0000 ± 0.5000; b: 2.0000; c: no valid trial"
+    baseline, original = chart.levels
+    assert baseline.at - a.x == pytest.approx(a.width / 4, abs=0.2)
+    assert original.at - a.x == pytest.approx(a.width / 2, abs=0.2)
+    assert chart.said == (
+        "a: 4.0000 ± 0.5000; b: 2.0000; c: no valid trial; no unlearning: 1.0000; original model, not attacked: 2.0000"
+    )
 
 
 def test_negative_means_go_the_other_way():
