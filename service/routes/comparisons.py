@@ -151,7 +151,7 @@ def add_variants(comparison_id: str, body: RequestBody, store: Store, settings: 
     with store.begin() as session:
         comparison = comparisons.locked(session, comparison_id)
         added = comparisons.add_variants(
-            session, comparison, parse_added_variants(body, comparison, settings.data_root)
+            session, comparison, parse_added_variants(body, comparison, settings)
         )
         session.flush()
         view = _view(session, comparison)
