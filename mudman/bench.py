@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mudman.data.cache import hash_of
 from mudman.data.tokens import TokenBatches, token_batches
-from mudman.engine import Evaluation
+from mudman.engine import LARGE, Evaluation
 from mudman.evals.evaluators import Evaluator, evaluator
 from mudman.faults import SpecError, checked
 from mudman.lora import detach_all
@@ -136,11 +136,19 @@ def bench_for(spec: StudySpec) -> Bench:
         earlier.restore()
         snapshot = earlier.snapshot
     else:
-        snapshot = tuple(parameter.detach().clone() for parameter in model.parameters())
+        snapshot = _snapshot(model)
     with computing(spec.model, device):  # whoever asks first: the losses are kept for the trials
         untouched = evaluation.point(model, 0)
     _benches[key] = Bench(model, tokenizer, loaded.revision, forget, retain, own, evaluation, snapshot, untouched)
     return _benches[key]
+
+
+def _snapshot(model: PreTrainedModel) -> tuple[torch.Tensor, ...]:
+    """Copies of all weights: beside them, and in the host's memory where they take much of a card's."""
+    weights = [parameter.detach() for parameter in model.parameters()]
+    if weights[0].is_cuda and sum(weight.nbytes for weight in weights) > LARGE:
+        return tuple(weight.cpu().pin_memory() for weight in weights)
+    return tuple(weight.clone() for weight in weights)
 
 
 def _check_length(spec: StudySpec, model: PreTrainedModel) -> None:

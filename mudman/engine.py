@@ -28,6 +28,9 @@ from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve
 from mudman.trace import Trace
 
 CHECK_EVERY = 30  # passes; as published
+LARGE = 2**30
+"""Bytes from which a copy of all weights is too much to have beside them: the attack then spends each gradient as it is
+formed, where smaller models take all in one sweep."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +176,19 @@ def relearn(
     schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, None, on_pass)
     counted = Passes(model, schedule.passed, spends_at_once=True)
     names, weights = zip(*_attacked(model, spec).items(), strict=True)
+    large = sum(weight.nbytes for weight in weights) >= LARGE
 
     def step(tokens: Tensor) -> Tensor:
         loss = cross_entropy(counted.forward(tokens).logits, tokens)
-        gradients = counted.gradients(loss, weights)
-        torch._foreach_add_([weight.data for weight in weights], gradients, alpha=-spec.rate)
+        if large:
+            counted.consume_gradients(loss, weights, descend)
+        else:
+            gradients = counted.gradients(loss, weights)
+            torch._foreach_add_([weight.data for weight in weights], gradients, alpha=-spec.rate)
         return loss.detach()
+
+    def descend(index: int, gradient: Tensor) -> None:
+        weights[index].data.add_(gradient, alpha=-spec.rate)
 
     with _trainable(model, weights):
         retain_batches = itertools.repeat(None) if retain is None else _batches(retain, "retain", model)

@@ -1,14 +1,14 @@
-"""The output head, fused with what a loss makes of its logits: they are formed a few rows at a time, never whole.
+"""The output head, fused with what a loss makes of its logits: they are formed some rows at a time, never whole.
 
 A loss that is a mean over positions needs of the logits [positions, vocabulary] one row at a time, and so does its
-gradient. So the forward pass of the loss forms, chunk by chunk, the logits, the loss and its gradient with respect to
-hidden states (and to the head's weight, where that is trained), while the chunk lies in the processor's cache; the
-backward pass only hands out what was formed. The slow twin is ``F.linear`` followed by the same loss
-(``tests/core/test_head.py``).
+gradient. So the forward pass of the loss forms, group by group of rows, the logits, the loss and its gradient with
+respect to hidden states (and to the head's weight, where that is trained); within a group, losses are taken block by
+block, while the block lies in the processor's cache. The backward pass only hands out what was formed. The slow twin is
+``F.linear`` followed by the same loss (``tests/core/test_head.py``).
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,8 +19,14 @@ from torch.autograd.function import once_differentiable
 from mudman.modes import in_mode
 from mudman.products import lower
 
-CHUNK = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
-"""Bytes of float32 logits that exist at once: they stay in the cache of a CPU, and are rows enough for a GPU."""
+GROUP = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
+"""Bytes of logits that exist at once: rows enough for products, and for gathering the head's gradient seldom."""
+BLOCK = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
+"""Bytes of those whose loss is taken at once: they stay in the cache of a CPU."""
+NARROW = 512
+"""Width of hidden states below which the head's gradient is gathered transposed: then logits are read as they lie."""
+LIKELY = 1e-30
+"""Probability from which its logarithm is exact enough in float32: the loss needs no second look at the logits."""
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Of logits [rows, vocabulary] and target tokens [rows] the loss of each row, [rows]; differentiable."""
@@ -63,10 +69,28 @@ class Logits:
         """Mean over all positions of ``loss`` on logits in their own type, and the tokens there. A scalar."""
         return self._mean(_by_autograd(loss), self.hidden, tokens)
 
+    @torch.no_grad()
+    def groups(self) -> Iterator[Tensor]:
+        """Logits [rows, vocabulary] of all positions but the last of each sequence, in float32, some rows at a time."""
+        weight, bias = (part if part is None else part.to(self.dtype) for part in (self.weight, self.bias))
+        for hidden in self.hidden[:, :-1].flatten(0, 1).split(_rows_of(GROUP, weight, torch.float32)):
+            yield F.linear(hidden.to(self.dtype), weight, bias).float()
+
     def _mean(self, rows: "_Rows", hidden: Tensor, targets: Tensor) -> Tensor:
         parts = hidden.flatten(0, 1), self.weight, self.bias
         wanted = [torch.is_grad_enabled() and part is not None and part.requires_grad for part in parts]
         return _MeanOverRows.apply(*parts, targets.flatten(), rows, wanted, self.dtype)
+
+
+def logits_of(model: nn.Module, tokens: Tensor) -> Logits | Tensor:
+    """The model's on ``tokens`` [batch, length]; not formed where its head is plain."""
+    with unformed(model) if has_plain_head(model) else nullcontext():
+        return model(input_ids=tokens, use_cache=False).logits
+
+
+def groups_of(logits: Logits | Tensor) -> Iterator[Tensor]:
+    """As ``Logits.groups``, of one or the other."""
+    return logits.groups() if isinstance(logits, Logits) else (each.float() for each in logits[:, :-1])
 
 
 @contextmanager
@@ -118,39 +142,43 @@ def _is_plain(model: nn.Module, head: nn.Linear) -> bool:
     return len(seen) == 1 and torch.equal(seen[0], logits)
 
 
-# ------------------------------------------------------------------------------------------------- chunks of rows
+# ------------------------------------------------------------------------------------------------- groups of rows
 
-_Rows = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
-"""Logits [rows, vocabulary] (may be overwritten), targets [rows], whether a gradient is wanted: the sum of the rows'
-losses in float32, and its gradient with respect to the logits."""
+_Rows = Callable[[Tensor, Tensor, bool], Tensor]
+"""Logits [rows, vocabulary], targets [rows], whether a gradient is wanted: the sum of the rows' losses in float32.
+Where it is wanted, the logits are overwritten with its gradient."""
 
 
 class _MeanOverRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, rows: _Rows, wanted: list[bool], dtype: torch.dtype) -> Tensor:
-        count, size = len(hidden), max(1, CHUNK.get(hidden.device.type, CHUNK["cuda"]) // (4 * len(weight)))
-        # Gradients gather in the type of what they are for; products are formed in ``dtype``.
-        of_hidden, of_weight, of_bias = (
-            torch.zeros(part.shape, dtype=part.dtype, device=part.device) if want else None
-            for part, want in zip((hidden, weight.T, bias), wanted, strict=True)
-        )
-        hidden, weight, bias = (part if part is None else part.to(dtype) for part in (hidden, weight, bias))
+        count, (group, block) = len(hidden), (_rows_of(limit, weight, dtype) for limit in (GROUP, BLOCK))
+        want_hidden, want_weight, want_bias = wanted
+        # Gradients gather in the type of what they are for; products are formed in ``dtype``. The mean's 1 / count goes
+        # into the smaller factor.
+        of_hidden = torch.empty_like(hidden) if want_hidden else None
+        of_weight, of_bias = None, torch.zeros_like(bias) if want_bias else None
+        low_hidden, low_weight, low_bias = (part if part is None else part.to(dtype) for part in (hidden, weight, bias))
+        narrow = weight.shape[1] < NARROW
+        scaled = (hidden / count).to(dtype) if want_weight else None
         total = torch.zeros((), device=hidden.device)
-        for first in range(0, count, size):
-            part = slice(first, first + size)
-            loss, gradient = rows(F.linear(hidden[part], weight, bias), targets[part], any(wanted))
-            total += loss
-            if gradient is None:
-                continue
-            gradient = gradient.div_(count).to(dtype)
-            if of_hidden is not None:
-                of_hidden[part] = gradient @ weight
-            if of_weight is not None:
-                # Transposed, the large factor is read as it lies.
-                of_weight += hidden[part].T @ gradient
-            if of_bias is not None:
-                of_bias += gradient.sum(0)
-        ctx.save_for_backward(of_hidden, None if of_weight is None else of_weight.T, of_bias)
+        for first in range(0, count, group):
+            part = slice(first, first + group)
+            logits = F.linear(low_hidden[part], low_weight, low_bias)
+            for some, their_targets in zip(logits.split(block), targets[part].split(block), strict=True):
+                total += rows(some, their_targets, any(wanted))
+            if want_hidden:
+                of_hidden[part] = logits @ low_weight
+            if want_weight:
+                gathered = scaled[part].T @ logits if narrow else logits.T @ scaled[part]
+                of_weight = gathered.to(weight.dtype) if of_weight is None else of_weight.add_(gathered)
+            if want_bias:
+                of_bias += logits.sum(0, dtype=bias.dtype) / count
+        if want_hidden:
+            of_hidden /= count
+        if want_weight and narrow:
+            of_weight = of_weight.T.contiguous()
+        ctx.save_for_backward(of_hidden, of_weight, of_bias)
         return total / count
 
     @staticmethod
@@ -162,24 +190,32 @@ class _MeanOverRows(torch.autograd.Function):
         return *formed, None, None, None, None
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
-    """−log p(target) in float32, by hand: one exponential per entry, and its memory is used again."""
-    logits = logits.float()
-    correct = logits.gather(-1, targets[:, None])
-    p = torch.softmax(logits, -1)
-    # log Σ exp z, by the likeliest token: its p is at least one in the vocabulary, where that of the target may be 0.
-    normalizer = logits.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
-    loss = (normalizer - correct).sum()
-    if not wanted:
-        return loss, None
-    return loss, p.scatter_add_(-1, targets[:, None], torch.full_like(correct, -1.0))
+def _rows_of(limit: dict[str, int], weight: Tensor, dtype: torch.dtype) -> int:
+    return max(1, limit.get(weight.device.type, limit["cuda"]) // (dtype.itemsize * len(weight)))
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
+    """−log p(target) in float32, by hand: one exponential per entry."""
+    p = torch.softmax(logits, -1, dtype=torch.float32)
+    of_target = p.gather(-1, targets[:, None])
+    if p.device.type == "cpu" and of_target.min() > LIKELY:  # elsewhere the look would wait for the device
+        loss = -of_target.log()
+    else:
+        # log Σ exp z, by the likeliest token: its p is at least one in the vocabulary, that of the target may be 0.
+        normalizer = logits.amax(-1, keepdim=True).float() - p.amax(-1, keepdim=True).log()
+        loss = normalizer - logits.gather(-1, targets[:, None]).float()
+    if wanted:
+        logits.copy_(p.scatter_(-1, targets[:, None], of_target - 1))
+    return loss.sum()
 
 
 def _by_autograd(loss: RowLoss) -> _Rows:
-    def rows(logits: Tensor, targets: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+    def rows(logits: Tensor, targets: Tensor, wanted: bool) -> Tensor:
         with torch.set_grad_enabled(wanted):
-            logits = logits.detach().requires_grad_(wanted)
-            total = loss(logits, targets).sum()
-            return total.detach().float(), torch.autograd.grad(total, logits)[0] if wanted else None
+            leaf = logits.detach().requires_grad_(wanted)
+            total = loss(leaf, targets).sum()
+            if wanted:
+                logits.copy_(torch.autograd.grad(total, leaf)[0])
+            return total.detach().float()
 
     return rows

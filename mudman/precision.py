@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from mudman.faults import SpecError
+from mudman.heap import large_tensors_kept
 from mudman.products import fast_products, has_bfloat16
 from mudman.specs import ModelSpec
 
@@ -15,7 +16,7 @@ def computing(model: ModelSpec, device: torch.device) -> Iterator[None]:
     """Inside, products are formed as ``model.compute`` says. Raises ``SpecError`` where the device cannot."""
     _check(model, device)
     if device.type == "cpu":
-        with fast_products(torch.bfloat16 if model.compute else None):
+        with large_tensors_kept(), fast_products(torch.bfloat16 if model.compute else None):
             yield
     elif model.compute == "bfloat16":
         # Weights change between forwards: a copy of them that was kept would be stale.

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.library import _scoped_library
 
+from mudman.attention import SHORT, attention
+from mudman.linear import linear
+
 SMALL = 32**3
 """Multiplications below which torch's own product is as good."""
 
@@ -56,6 +59,9 @@ def fast_products(dtype: torch.dtype | None = None) -> Iterator[None]:
             warnings.filterwarnings("ignore", "Warning only once for all operators")
             library.impl("mm", _mm, "CPU", allow_override=True)
             library.impl("addmm", _addmm, "CPU", allow_override=True)
+            if dtype:
+                library.impl("linear", _linear, "AutogradCPU", allow_override=True)
+                library.impl("scaled_dot_product_attention", _attention, "AutogradCPU", allow_override=True)
         _inside, _lower = True, dtype
         try:
             yield
@@ -77,6 +83,31 @@ def _addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
     if c.dim() == 1 and _lower is None:
         return _product(a, b.t(), c)
     return _mm(a, b).add_(c)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if x.dim() > 1 and x.dtype == weight.dtype == torch.float32 and x.numel() * len(weight) > SMALL:
+        return linear(x, weight, bias, _lower)
+    # As torch itself puts it together.
+    return x @ weight.t() if bias is None else x @ weight.t() + bias
+
+
+def _attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if enable_gqa:
+        k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
+    if q.dim() == 4 and q.dtype == torch.float32 and max(q.shape[-2], k.shape[-2]) <= SHORT:
+        return attention(q, k, v, attn_mask, dropout_p, is_causal, scale, _lower)
+    return torch._scaled_dot_product_attention_math(q, k, v, attn_mask, dropout_p, is_causal, scale=scale)[0]
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -5,7 +5,9 @@ trial consists of, medians of several: one loop of unlearning, one of the attack
 batch). ``hybrid`` is the published gradient, ``exact`` reuses the adversary's, ``fast`` computes in bfloat16 as well. A
 trial is their sum at 300 passes of unlearning, 300 of the attack and a check every 30: 60 loops of 5 passes,
 150 of 2, and 22 checks. Where a GPU is found it is used, and all shapes are measured; otherwise one thread, and not the
-largest shape.
+largest shape. ``of peak`` is the share of the device's matmul peak, as measured here in the trial's own type, that the
+arithmetic of the attack reaches: two operations per weight and token in a forward, twice as many in a backward, the
+embedding counted where it is the head as well.
 """
 
 import argparse
@@ -120,6 +122,21 @@ def by_turns(works: dict[str, Callable[[], object]], times: int) -> dict[str, fl
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
+def peak(dtype: torch.dtype) -> float:
+    """Operations per second of a large product: the best of nine."""
+    size = 8192 if DEVICE.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
+    a @ b
+    return 2 * size**3 / min(seconds(lambda: a @ b) for _ in range(9))
+
+
+def operations(model: nn.Module) -> float:
+    """Of one step of the attack on 1,600 tokens, attention itself left out."""
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    counted = sum(weight.numel() for weight in model.parameters()) - (0 if embedding is head else embedding.numel())
+    return 3 * 2 * 1600 * counted
+
+
 def measure(name: str, times: int, dtype: torch.dtype, modes: list[str]) -> None:
     target, make = SHAPES[name]
     torch.manual_seed(0)
@@ -158,15 +175,18 @@ def measure(name: str, times: int, dtype: torch.dtype, modes: list[str]) -> None
         took[piece] = by_turns(works, times)
         if piece != "check":
             took[piece] = {variant: took[piece][variant] / at_once for variant in works}
+    with computing(ModelSpec(id=name), DEVICE):
+        peaks = {each: peak(each) for each in {dtype, torch.bfloat16}}
     for mode in ("plain", *modes):
         loop_s, attack_s, check_s = (took[piece][mode] for piece in ("loop", "attack", "check"))
         whole = LOOPS * loop_s + ATTACKS * attack_s + CHECKS * check_s
         if mode == "plain":
             reference = whole
+        share = operations(model) / attack_s / peaks[torch.bfloat16 if mode == "fast" else dtype]
         ratios = " | ".join(f"{took[piece]['plain'] / took[piece][mode]:.2f}" for piece in took)
         print(
             f"| {name} | {mode} | {1000 * loop_s:.0f} | {1000 * attack_s:.0f} | {1000 * check_s:.0f} | {whole:.1f} | "
-            f"{ratios} | **{reference / whole:.2f}** |",
+            f"{ratios} | **{reference / whole:.2f}** | {share:.0%} |",
             flush=True,
         )
 
@@ -182,10 +202,9 @@ def main() -> None:
         torch.set_num_threads(1)
     device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"one thread of {os.cpu_count()}"
     print(f"# {device}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, torch {torch.__version__}\n")
-    print(
-        "| shape | variant | ms a loop | an attack step | a check | s a trial | loop x | attack x | check x | trial x |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("shape", "variant", "ms a loop", "an attack step", "a check", "s a trial")
+    columns += ("loop x", "attack x", "check x", "trial x", "of peak")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for name in asked.shapes:
         dtype = torch.bfloat16 if name == "Llama-3.2-1B" else torch.float32
         measure(name, 3 if asked.quick else 9, dtype, asked.modes)

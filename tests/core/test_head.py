@@ -25,10 +25,11 @@ EVERY = [("cross_entropy", losses.cross_entropy, {})] + [
 ]
 
 
-@pytest.fixture(params=[1, 5, 27, 10**6], ids=lambda rows: f"{rows} rows")
-def chunked(request, monkeypatch):
-    """As many rows of logits at once; 27 are all, and 5 do not divide them."""
-    monkeypatch.setitem(head.CHUNK, "cpu", 4 * VOCABULARY * request.param)
+@pytest.fixture(params=[(1, 1), (5, 2), (27, 4), (10**6, 10**6)], ids=lambda rows: f"{rows[0]} by {rows[1]} rows")
+def grouped(request, monkeypatch):
+    """As many rows of logits at once, and so many of those; 27 are all, and 5 do not divide them, nor 2 those 5."""
+    for limit, rows in zip((head.GROUP, head.BLOCK), request.param, strict=True):
+        monkeypatch.setitem(limit, "cpu", 4 * VOCABULARY * rows)
 
 
 def parts(bias: bool = False, dtype=torch.float32) -> tuple:
@@ -46,7 +47,7 @@ def value_and_gradients(form, loss, settings, given, tokens):
 
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
 @pytest.mark.parametrize(("name", "loss", "settings"), EVERY, ids=[name for name, *_ in EVERY])
-def test_value_and_every_gradient_are_those_of_formed_logits(chunked, name, loss, settings, bias):
+def test_value_and_every_gradient_are_those_of_formed_logits(grouped, name, loss, settings, bias):
     given, tokens = parts(bias), token_batches(1, 1)[0]
     value, gradients = value_and_gradients(Logits, loss, settings, given, tokens)
     expected, slow = value_and_gradients(lambda *p: Logits(*p).formed(), loss, settings, given, tokens)

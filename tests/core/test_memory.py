@@ -120,3 +120,18 @@ def test_five_times_with_two_more(sizes, extra):
     """Importance and original weights, or two accumulators."""
     used = peak(small_model("llama", **WIDE), **extra)
     assert used <= 5 * sizes["intervened"] + sizes["activations"] + (TEMPORARIES + 1) * sizes["tensor"]
+
+
+def test_the_attack_on_a_large_model_holds_one_gradient_at_a_time_and_does_the_same(monkeypatch):
+    def attacked() -> tuple[int, dict[str, torch.Tensor]]:
+        model = small_model("llama", **WIDE)
+        with LiveMemory(inputs(model)) as memory:
+            mudman.relearn(model, FORGET, {"rate": 0.01, "passes": 4})
+        return memory.peak, snapshot(model)
+
+    swept, expected = attacked()
+    monkeypatch.setattr("mudman.engine.LARGE", 0)
+    spent, weights = attacked()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    size = sum(weight.nbytes for weight in weights.values())
+    assert swept - spent > 0.7 * size

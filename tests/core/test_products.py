@@ -90,6 +90,85 @@ def test_bfloat16_rounds_the_factors_alone():
     assert tail.item() == 1 + 2.0**-20, "small products are not worth it"
 
 
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+def test_a_linear_layer_rounds_what_its_products_round(frozen):
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(48, 64).requires_grad_(not frozen), torch.randn(5, 20, 48, requires_grad=True)
+    rounded = [t.detach().bfloat16().float() for t in (x.flatten(0, 1), layer.weight)]
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU):
+        y = layer(x)
+        wanted = [x] if frozen else [x, layer.weight, layer.bias]
+        gradients = torch.autograd.grad(y.square().sum(), wanted)
+    expected = (rounded[0] @ rounded[1].t()).bfloat16().float() + layer.bias.detach()
+    assert y.dtype == torch.float32 and torch.equal(y.detach().flatten(0, 1), expected)
+    up = (2 * expected).bfloat16().float()
+    products_of_it = (up @ rounded[1], up.t() @ rounded[0], 2 * expected.sum(0))
+    for ours, theirs in zip(gradients, products_of_it, strict=False):
+        torch.testing.assert_close(ours.reshape(theirs.shape), theirs, rtol=1e-2, atol=1e-2 * theirs.abs().max().item())
+
+
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+def test_a_rounded_layer_has_second_derivatives():
+    x, weight = (torch.randn(64, 64, generator=torch.Generator().manual_seed(4)).requires_grad_(True) for _ in range(2))
+
+    def second() -> torch.Tensor:
+        [first] = torch.autograd.grad(torch.nn.functional.linear(x, weight).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.sum(), weight)[0]
+
+    exact = second()
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU):
+        rounded = second()
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.02 * exact.abs().max().item())
+
+
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+def test_a_backward_sees_a_weight_that_was_changed_after_the_forward():
+    x, weight = (torch.randn(64, 64, requires_grad=True) for _ in range(2))
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU):
+        y = torch.nn.functional.linear(x, weight)
+        [before] = torch.autograd.grad(y.sum(), x, retain_graph=True)
+        weight.data.mul_(2)
+        [after] = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(after, 2 * before)
+
+
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+@pytest.mark.parametrize("mask", ["none", "causal", "boolean", "added", "grouped", "long", "nothing allowed"])
+def test_attention_in_bfloat16_is_torchs_within_its_rounding(mask):
+    generator = torch.Generator().manual_seed(2)
+    tokens = 300 if mask == "long" else 40
+    q, k, v = (
+        torch.randn(2, heads, tokens, 16, generator=generator, requires_grad=True)
+        for heads in ((4, 2, 2) if mask == "grouped" else (4, 4, 4))
+    )
+    allowed = torch.rand(2, 1, tokens, tokens, generator=generator) > 0.3
+    allowed[..., 0] = True
+    if mask == "nothing allowed":
+        allowed[:, :, 0] = False
+    settings = {
+        "causal": {"is_causal": True},
+        "long": {"is_causal": True},
+        "boolean": {"attn_mask": allowed, "scale": 0.3},
+        "added": {"attn_mask": torch.where(allowed, 0.0, -1e4)},
+        "grouped": {"enable_gqa": True},
+        "nothing allowed": {"attn_mask": allowed},
+    }.get(mask, {})
+
+    def run() -> list[torch.Tensor]:
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v, **settings)
+        y = y[:, :, 1:] if mask == "nothing allowed" else y  # torch says 0 there, and nobody looks
+        return [y, *torch.autograd.grad(y.square().sum(), (q, k, v))]
+
+    exact = run()
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU):
+        rounded = run()
+    assert all(part.isfinite().all() for part in rounded)
+    for ours, theirs in zip(rounded, exact, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
+    assert mask == "long" or not torch.equal(rounded[0], exact[0])
+
+
 def test_what_a_device_cannot_is_refused(monkeypatch):
     with pytest.raises(SpecError, match="tf32 is a type of GPUs"), computing(ModelSpec(id="m", compute="tf32"), CPU):
         pass

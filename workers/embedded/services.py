@@ -138,7 +138,8 @@ class Plan:
         command += ["--temp-dir", str(self.ray_folder), "--num-cpus", str(processors())]
         command += ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats"]
         command += ["--include-dashboard", "false", "--include-log-monitor", "false", "--log-style", "record"]
-        return self._child("ray", command, self._environment(), dies_by=signal.SIGTERM, stops_within=5.0)
+        environment = self._environment() | {"MALLOC_ARENA_MAX": "1"}  # mudman.heap says why
+        return self._child("ray", command, environment, dies_by=signal.SIGTERM, stops_within=5.0)
 
     def write_ray_token(self) -> None:
         write_secret(self._ray_token, secrets.token_hex(32))
