@@ -74,7 +74,8 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
 def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened: int) -> int:
     """Bytes of what a trial holds at its peak: the weights and their snapshot; while unlearning, four numbers for each
     that the method may change (gradient, adversary, accumulator, and one to spare), while attacked, a gradient of all,
-    or in a large model of the largest tensor; and the activations of one batch, by Korthikanti et al. (arXiv 2205.05198, equation 1) with all heads' attention."""
+    or in a large model of the largest tensor; and the activations of one batch, by Korthikanti et al. (arXiv
+    2205.05198, equation 1) with all heads' attention."""
     size = _BYTES[spec.model.dtype]
     attacked = parameters if parameters * size < LARGE else number(config, "vocab_size") * number(config, "hidden_size")
     held = 2 * parameters + max(4 * intervened, attacked if spec.attack.lora is None else 0)
