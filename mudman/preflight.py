@@ -18,6 +18,8 @@ _PROCESS = 700 * 2**20
 """Bytes of Python, torch and transformers by themselves."""
 _HEAD = 3 * 64 * 2**20
 """Bytes of the loss: logits are formed chunk by chunk."""
+LARGE = 2**30
+"""Bytes of weights from which an attack holds one gradient at a time (``mudman.engine``)."""
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 _LONGEST_HEADER = 100 * 2**20
 """Bytes, as the format allows."""
@@ -71,10 +73,12 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
 
 def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened: int) -> int:
     """Bytes of what a trial holds at its peak: the weights and their snapshot; while unlearning, four numbers for each
-    that the method may change (gradient, adversary, accumulator, and one to spare), while attacked, a gradient of all;
-    and the activations of one batch, by Korthikanti et al. (arXiv 2205.05198, equation 1) with all heads' attention."""
+    that the method may change (gradient, adversary, accumulator, and one to spare), while attacked, a gradient of all,
+    or in a large model of the largest tensor; and the activations of one batch, by Korthikanti et al. (arXiv
+    2205.05198, equation 1) with all heads' attention."""
     size = _BYTES[spec.model.dtype]
-    held = 2 * parameters + max(4 * intervened, parameters if spec.attack.lora is None else 0)
+    attacked = parameters if parameters * size < LARGE else number(config, "vocab_size") * number(config, "hidden_size")
+    held = 2 * parameters + max(4 * intervened, attacked if spec.attack.lora is None else 0)
     tokens, length = spec.batch.size * spec.batch.length, spec.batch.length
     hidden, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
     wide = max(4 * hidden, 2 * number(config, "intermediate_size"))

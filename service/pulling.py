@@ -27,7 +27,7 @@ def pull(client: Client, checkpoint: Document, folder: Path, say: Callable[[str]
     """
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if _is_there(folder, checkpoint):
+        if folder.is_dir() and _is_there(folder, checkpoint):
             return False
         raise PullFailed(f"{folder} is there already and holds something else. Remedy: name a folder that is not")
     partial = folder.parent / f".{folder.name}.{_identity(checkpoint)}.partial"

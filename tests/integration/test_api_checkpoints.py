@@ -245,8 +245,9 @@ def test_what_is_damaged_never_becomes_a_folder(address, study, artifacts, tmp_p
         with pytest.raises(PullFailed, match="no plain name"):
             pull(client, found | {"files": [file]}, tmp_path / "third")
         (tmp_path / "file").write_text("")
-        with pytest.raises(PullFailed, match="Remedy"):
-            pull(client, found, tmp_path / "file" / "model")
+        for taken in (tmp_path / "file", tmp_path / "file" / "model"):
+            with pytest.raises(PullFailed, match="Remedy"):
+                pull(client, found, taken)
 
 
 def test_pulling_has_the_best_kept_first(address, database, keeping_api, artifacts, tmp_path, capsys):
