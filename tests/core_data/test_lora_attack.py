@@ -5,9 +5,10 @@ import torch
 from studies import NEOX, SMALL, small
 
 import mudman
-from mudman.bench import bench_for
+from mudman.bench import bench_for, device_for
 from mudman.engine import relearn
 from mudman.lora import detach_all
+from mudman.precision import computing
 from mudman.results import Outcome
 from mudman.specs import parse
 
@@ -16,9 +17,11 @@ ATTACK = {"rate": 0.1, "passes": 40, "check_every": 10, "lora": {"rank": 4}}
 
 @pytest.fixture(params=[{}, NEOX], ids=["llama", "neox"])
 def bench(request):
-    bench = bench_for(small({"attack.passes": 40, **request.param}))
+    spec = small({"attack.passes": 40, **request.param})
+    bench = bench_for(spec)
     bench.restore()
-    yield bench
+    with computing(spec.model, device_for(spec)):  # as the losses of the untouched model were
+        yield bench
     bench.restore()
 
 
