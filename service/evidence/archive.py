@@ -86,7 +86,7 @@ class Reader:
         self.names = [entry.filename for entry in entries]
         self._entries = dict(zip(self.names, entries, strict=True))
         for name in self.names:
-            if not _SAFE.fullmatch(name) or self.names.count(name) > 1 or self._entries[name].compress_type:
+            if not _SAFE.fullmatch(name) or self._entries[name].compress_type or len(self._entries) < len(entries):
                 raise NoBundle(f"{path} is no evidence bundle: it holds a file {name!r} that none has")
         try:
             self.manifest = json.loads(self.read(MANIFEST))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from mudman.specs.comparison import BASELINE
 from service.comparison_table import Row, TableView
 from service.figures.style import BLUE, ORANGE, Figure, figure, level, unit
 
@@ -50,9 +51,21 @@ def bars(table: TableView, expected: Mapping[str, str]) -> Figure:
         layers += level(baseline, "without unlearning", below=upwards)
     if table.original is not None:
         layers += level(table.original.value, "original model, not attacked", below=not upwards)
+    if theirs := read(expected.get(BASELINE, "")):
+        line = {"type": "rule", "strokeDash": [2, 3], "color": ORANGE, "tooltip": True}
+        layers.append(
+            {"data": {"values": [{"published without unlearning": theirs[0]}]}, "mark": line,
+             "encoding": {"y": {"field": "published without unlearning", **y}}}
+        )  # fmt: skip
     better = "higher" if upwards else "lower"
-    subtitle = f"mean ± SEM of the last valid trials, {better} is better" + "; diamonds: published" * bool(published)
+    subtitle = f"mean ± SEM of the last valid trials, {better} is better" + _told(bool(published), theirs is not None)
     return figure(table.name, subtitle, width={"step": 44}, height=320, layer=layers)
+
+
+def _told(variants: bool, baseline: bool) -> str:
+    """How published numbers are shown, for the subtitle."""
+    shown = ["diamonds"] * variants + ["dotted line"] * baseline
+    return f"; {' and '.join(shown)}: published" if shown else ""
 
 
 def read(published: str) -> tuple[float, float] | None:

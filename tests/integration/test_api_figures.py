@@ -109,7 +109,9 @@ def test_bars(api, database):
     published = {p["variant"]: p["published"] for p in figure["layer"][2]["data"]["values"]}
     assert published == {"mudman": 11.3, "no_masking": 4.57}
     assert presets.about("additions-pythia-python").expected["mudman"].startswith("11.30")
-    assert [one["encoding"]["y"] for one in figure["layer"][-2:]] == [{"datum": 1.5}] * 2, "the line and its name"
+    assert [one["encoding"]["y"] for one in figure["layer"][-3:-1]] == [{"datum": 1.5}] * 2, "the line and its name"
+    assert figure["layer"][-1]["data"]["values"] == [{"published without unlearning": 3.3432}]
+    assert figure["title"]["subtitle"].endswith("diamonds and dotted line: published")
     for form, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("html", b"<!doctype html>")):
         assert api.get(f"{here}?format={form}").content.startswith(start)
     others = here.removesuffix("bars")
