@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from service.comparison_table import Row, TableView
-from service.figures.style import BLUE, ORANGE, Figure, figure, level, unit
+from service.figures.style import BLUE, GREEN, ORANGE, Figure, figure, level, unit
 
 _PUBLISHED = re.compile(r"\s*([0-9]*\.?[0-9]+)(?:\s*±\s*([0-9]*\.?[0-9]+))?\s*")
 
@@ -49,9 +49,12 @@ def bars(table: TableView, expected: Mapping[str, str]) -> Figure:
     if baseline is not None:
         layers += level(baseline, "without unlearning", below=upwards)
     if table.original is not None:
-        layers += level(table.original.value, "original model, not attacked", below=not upwards)
+        dotted = {"type": "rule", "strokeDash": [2, 3], "strokeWidth": 1.5, "color": GREEN}
+        layers.append({"data": {"values": [{}]}, "mark": dotted, "encoding": {"y": {"datum": table.original.value}}})
     better = "higher" if upwards else "lower"
-    subtitle = f"mean ± SEM of the last valid trials, {better} is better" + "; diamonds: published" * bool(published)
+    subtitle = f"mean ± SEM of the last valid trials, {better} is better"
+    subtitle += "; dotted: original model, not attacked" * bool(table.original)
+    subtitle += "; diamonds: published" * bool(published)
     return figure(table.name, subtitle, width={"step": 44}, height=320, layer=layers)
 
 
