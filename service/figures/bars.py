@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from mudman.specs.comparison import BASELINE
 from service.comparison_table import Row, TableView
-from service.figures.style import BLUE, ORANGE, Figure, figure, level, unit
+from service.figures.style import BLUE, GREEN, ORANGE, Figure, figure, level, unit
 
 _PUBLISHED = re.compile(r"\s*([0-9]*\.?[0-9]+)(?:\s*±\s*([0-9]*\.?[0-9]+))?\s*")
 
@@ -50,21 +50,24 @@ def bars(table: TableView, expected: Mapping[str, str]) -> Figure:
     if baseline is not None:
         layers += level(baseline, "without unlearning", below=upwards)
     if table.original is not None:
-        layers += level(table.original.value, "original model, not attacked", below=not upwards)
+        dotted = {"type": "rule", "strokeDash": [2, 3], "strokeWidth": 1.5, "color": GREEN}
+        layers.append({"data": {"values": [{}]}, "mark": dotted, "encoding": {"y": {"datum": table.original.value}}})
     if theirs := read(expected.get(BASELINE, "")):
-        line = {"type": "rule", "strokeDash": [2, 3], "color": ORANGE, "tooltip": True}
+        line = {"type": "rule", "strokeDash": [8, 4], "color": ORANGE, "tooltip": True}
         layers.append(
             {"data": {"values": [{"published without unlearning": theirs[0]}]}, "mark": line,
              "encoding": {"y": {"field": "published without unlearning", **y}}}
         )  # fmt: skip
     better = "higher" if upwards else "lower"
-    subtitle = f"mean ± SEM of the last valid trials, {better} is better" + _told(bool(published), theirs is not None)
+    subtitle = f"mean ± SEM of the last valid trials, {better} is better"
+    subtitle += "; dotted: original model, not attacked" * bool(table.original)
+    subtitle += _told(bool(published), theirs is not None)
     return figure(table.name, subtitle, width={"step": 44}, height=320, layer=layers)
 
 
 def _told(variants: bool, baseline: bool) -> str:
     """How published numbers are shown, for the subtitle."""
-    shown = ["diamonds"] * variants + ["dotted line"] * baseline
+    shown = ["diamonds"] * variants + ["dashed line"] * baseline
     return f"; {' and '.join(shown)}: published" if shown else ""
 
 

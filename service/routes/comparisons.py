@@ -150,9 +150,7 @@ def add_variants(comparison_id: str, body: RequestBody, store: Store, settings: 
     """
     with store.begin() as session:
         comparison = comparisons.locked(session, comparison_id)
-        added = comparisons.add_variants(
-            session, comparison, parse_added_variants(body, comparison, settings)
-        )
+        added = comparisons.add_variants(session, comparison, parse_added_variants(body, comparison, settings))
         session.flush()
         view = _view(session, comparison)
     response.status_code = 201 if added else 200

@@ -15,7 +15,9 @@ from mudman import presets
 from mudman.results import Outcome
 from service.app import create_app
 from service.cli import _run
+from service.store import studies
 from service.store.settings import Settings
+from service.store.states import Action
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,30 @@ def test_one_variant_of_a_preset(mudman):
     code, said = mudman("submit", name, "--variant", variant, "--set", "name=alone", "--json")
     assert (code, json.loads(said)["name"]) == (0, "alone")
     assert json.loads(said)["spec"]["labels"]["variant"] == variant
+
+
+def test_all_of_a_comparison_at_once(mudman, database):
+    variants = "variants={sign: {}, no_mask: {method.mask: none}}"
+    code, said = mudman("compare", "quickstart", "--set", "name=at once", "--set", variants, "--json")
+    made = json.loads(said)
+    ids = {one["variant"]: one["study"] for one in made["variants"]}
+    code, said = mudman("pause", "at once")
+    assert (code, "No study of comparison" in said) == (2, True), said
+    with database.begin() as session:
+        for action in (Action.PREPARE, Action.RUN):
+            studies.change_state(session, ids["sign"], action)
+    code, said = mudman("pause", "at once")
+    assert (code, "no_mask is left as it is" in said) == (0, True), said
+    assert mudman("resume", made["id"])[0] == 0
+    code, said = mudman("compare-add", "at once", "short", "--set", "budget.trials=2")
+    assert (code, "  short: st_" in said) == (0, True), said
+    code, said = mudman("compare-add", "at once", "wrong", "--set", "budget.trials=none")
+    assert (code, "wrong.budget.trials" in said) == (2, True), said
+    code, said = mudman("cancel", "at once", "--json")
+    assert {one["variant"] for one in json.loads(said)["changes"] if one["changed"]} == {*ids, "short"}
+    code, said = mudman("retry", "at once", "--trial", "3")
+    assert (code, "is a comparison" in said) == (2, True), said
+    code, said = mudman("extend", "at once", "--trials", "20", "--json")
+    assert (code, json.loads(said)["progress"]["budget"]) == (0, 61)
+    assert mudman("cancel", "at once")[0] == 0
+    assert mudman("delete", "at once", "--yes")[0] == 0
