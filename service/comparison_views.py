@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any
 
+from service.figures.of_comparison import Name
 from service.store import comparisons
 from service.store.pages import ComparisonRow, StudyRow
 from service.store.states import State
@@ -12,15 +13,12 @@ from service.store.together import Change
 from service.views import SummaryProgress, View
 
 
-class ComparisonFigures(View):
-    bars: str
-
-
 class ComparisonLinks(View):
     self: str
     table: str
     export: str
-    figures: ComparisonFigures
+    figures: dict[str, str]
+    """By name."""
 
 
 class _Head(View):
@@ -159,6 +157,6 @@ def _head(comparison: Comparison, states: list[str]) -> dict[str, Any]:
             self=here,
             table=f"{here}/table",
             export=f"{here}/export",
-            figures=ComparisonFigures(bars=f"{here}/figures/bars"),
+            figures={str(name): f"{here}/figures/{name}" for name in Name},
         ),
     }

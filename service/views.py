@@ -44,7 +44,7 @@ class LeaseView(View):
     expires_at: datetime.datetime
 
 
-FIGURES = ("history", "slice", "importance", "curves")
+FIGURES = ("history", "slice", "importance", "curves", "dynamics", "times")
 """Of a study."""
 
 

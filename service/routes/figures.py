@@ -14,7 +14,7 @@ from service.figures.rendering import Format, render
 from service.figures.style import Figure
 from service.routes import Store
 from service.routes.comparisons import Reference
-from service.store import comparisons, recent, standing, studies
+from service.store import comparisons, recent, studies
 from service.store.figures import Stored
 
 router = APIRouter(tags=["figures"])
@@ -60,7 +60,7 @@ def show_comparison(
                 study.variant or study.name,
                 study,
                 Stored(session, study),
-                lambda one=study.id: standing.tallies(session, [one])[one],
+                lambda one=study: recent.tallies(session, [one])[one.id],
             )
             for study in rows
         ]

@@ -7,6 +7,7 @@ that is changed in a command.
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,12 +15,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import click
 import documented
 import pytest
 from documented import ROOT, Command
 from embedded_system import MUDMAN, System, simulated
 from ruamel.yaml import YAML
+from typer.main import get_command
 
+from service.cli import app
 from service.client import Client
 
 FILES = [path for path in documented.files() if documented.commands(path)]
@@ -51,6 +55,18 @@ def _files_are_there(command: str) -> None:
                 assert list(YAML(typ="safe").load_all(file.read_text("utf-8"))), file
 
 
+def _can_be_read(command: str) -> None:
+    """The command line takes it as it stands."""
+    text = re.split(r"\s+#", command, maxsplit=1)[0]
+    _, name, *words = shlex.split(text[text.index("mudman ") :].partition(" | ")[0])
+    found = get_command(app)
+    context = click.Context(found)
+    while isinstance(found := found.get_command(context, name), click.Group):
+        name, *words = words
+    assert found is not None, name
+    found.make_context(name, words)
+
+
 ELSEWHERE: list[tuple[str, str, Callable[[str], None]]] = [
     (r"make (demo|up)\b", "a whole system of its own: test_demo.py and test_cli.py start those", _target),
     (r"make \w", "takes minutes, or is what runs this", _target),
@@ -58,6 +74,16 @@ ELSEWHERE: list[tuple[str, str, Callable[[str], None]]] = [
         r".*\bdocker (compose|swarm|network)\b",
         "needs a container engine: test_compose.py, where there is one",
         _files_are_there,
+    ),
+    (
+        r"mudman (pull|submit study.yaml --model)\b",
+        "needs a model of one's own, or a study with one: test_cli.py takes these three commands",
+        _can_be_read,
+    ),
+    (
+        r"(MUDMAN_ACCESS=\w+ mudman up|mudman token|mudman audit|export MUDMAN_URL)\b",
+        "needs a system that asks for tokens: test_access.py starts one",
+        lambda command: None if command.startswith("export") else _can_be_read(command),
     ),
     (r"kubectl\b", "needs a cluster: tests/unit/deploy/test_kubernetes.py checks the manifests", _files_are_there),
     (r"(git clone|git pull|hf download|pip install)\b", "needs the internet", lambda command: None),
@@ -92,11 +118,13 @@ def told(checkout: Path) -> Iterator[dict[str, list[str]]]:
                 "PRESET": "ablations-smol-python-small",
                 "ID": client.submit(simulated("documented", seconds=0, trials=12))["id"],
             }
+            ids["STUDY"] = ids["ID"]
             system.wait(lambda: client.study(ids["ID"])["state"] == "completed", 120)
         environment = {
             **system.environment(),
             "PATH": f"{Path(MUDMAN).parent}{os.pathsep}{os.environ['PATH']}",
             "MUDMAN_SECRETS": str(checkout / "secrets"),
+            "MUDMAN_DATA_ROOT": str(checkout),
         }
 
         def follow(path: Path) -> list[str]:

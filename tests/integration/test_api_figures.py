@@ -111,7 +111,7 @@ def test_bars(api, database):
     assert presets.about("additions-pythia-python").expected["mudman"].startswith("11.30")
     assert [one["encoding"]["y"] for one in figure["layer"][-3:-1]] == [{"datum": 1.5}] * 2, "the line and its name"
     assert figure["layer"][-1]["data"]["values"] == [{"published without unlearning": 3.3432}]
-    assert figure["title"]["subtitle"].endswith("diamonds and dotted line: published")
+    assert figure["title"]["subtitle"].endswith("diamonds and dashed line: published")
     for form, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("html", b"<!doctype html>")):
         assert api.get(f"{here}?format={form}").content.startswith(start)
     others = here.removesuffix("bars")
