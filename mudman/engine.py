@@ -92,6 +92,7 @@ def unlearn(
     passes: int,
     *,
     evaluation: Evaluation | None = None,
+    start: Point | None = None,
     check_every: int = CHECK_EVERY,
     stop_when: Callable[[Point], bool] | None = None,
     pause_when: Callable[[Point], bool] | None = None,
@@ -106,6 +107,7 @@ def unlearn(
     :param method: a method's spec, or the mapping a study spec holds under ``method``; numbers only, no ranges.
     :param passes: budget; a multiple of the method's passes per loop.
     :param evaluation: held-out batches for the curve.
+    :param start: losses on them of the model as it is now, where they are known: they are not taken again.
     :param check_every: passes between two points of the curve.
     :param stop_when: asked at each check; True ends the phase there.
     :param pause_when: asked at each check; while it says True, only the retain step goes on and passes are booked.
@@ -119,10 +121,12 @@ def unlearn(
     if faults := whole_loops("passes", passes, spec.passes_per_loop(), "this method"):
         raise SpecError(faults)
     if isinstance(spec, NoUnlearning):
-        points = [evaluation.point(model, 0)] if evaluation else []
+        points = [_first(model, evaluation, start)] if evaluation else []
         return Phase(model, Record(0, 0, 0, Curve.of(points), (), False, None))
 
-    schedule = _Schedule(model, passes, spec.passes_per_loop(), check_every, evaluation, stop_when, on_pass, pause_when)
+    schedule = _Schedule(
+        model, passes, spec.passes_per_loop(), check_every, evaluation, start, stop_when, on_pass, pause_when
+    )
     counted = Passes(model, schedule.passed)
     traced = Trace() if trace else None
     running = METHODS[spec.type](model, spec, counted, traced)
@@ -147,6 +151,7 @@ def relearn(
     retain: Iterable[Tensor] | None = None,
     *,
     evaluation: Evaluation | None = None,
+    start: Point | None = None,
     on_pass: Callable[[int, Point | None], None] | None = None,
 ) -> Phase:
     """Attack: train on ``forget`` with plain SGD at a constant rate: all parameters, or low-rank adapters (``lora``) on
@@ -157,7 +162,7 @@ def relearn(
     :param attack: ``AttackSpec`` or the mapping a study spec holds under ``attack``.
     :param retain: when given, each forget step is followed by a step on a retain batch (four passes a loop).
     :param evaluation: held-out batches for the curve.
-    :param on_pass: as in ``unlearn``.
+    :param start, on_pass: as in ``unlearn``.
     :raises SpecError: a bad attack or batch.
     """
     spec = attack if isinstance(attack, AttackSpec) else parse_as(AttackSpec, dict(attack), "attack")
@@ -173,7 +178,7 @@ def relearn(
     if faults := whole_loops("attack.passes", spec.passes, spec.passes_per_loop(), "this attack"):
         raise SpecError(faults)
 
-    schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, None, on_pass)
+    schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, start, None, on_pass)
     counted = Passes(model, schedule.passed, spends_at_once=True)
     names, weights = zip(*_attacked(model, spec).items(), strict=True)
     large = sum(weight.nbytes for weight in weights) >= LARGE
@@ -212,10 +217,14 @@ def _attacked(model: nn.Module, spec: AttackSpec) -> dict[str, nn.Parameter]:
     return {name: tensor for name, tensor in model.named_parameters() if id(tensor) in trained}
 
 
+def _first(model: nn.Module, evaluation: Evaluation, known: Point | None) -> Point:
+    return evaluation.point(model, 0) if known is None else known.model_copy(update={"passes": 0})
+
+
 class _Schedule:
     """When a phase is checked, what its curve says, and when it ends early."""
 
-    def __init__(self, model, passes, per_loop, check_every, evaluation, stop_when, on_pass, pause_when=None):
+    def __init__(self, model, passes, per_loop, check_every, evaluation, start, stop_when, on_pass, pause_when=None):
         self.loops, self.per_loop, self.check_every = passes // per_loop, per_loop, check_every
         self.model, self.evaluation, self.stop_when, self.on_pass = model, evaluation, stop_when, on_pass
         self.pause_when = pause_when
@@ -224,7 +233,7 @@ class _Schedule:
         self.points: list[Point] = []
         self.diverged, self.stopped = False, False
         if evaluation is not None:
-            self.points.append(evaluation.point(model, 0))
+            self.points.append(_first(model, evaluation, start))
 
     @property
     def booked(self) -> int:

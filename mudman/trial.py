@@ -82,6 +82,7 @@ def _run(
         method,
         0 if method.type == "none" else spec.budget.unlearn_passes,
         evaluation=bench.evaluation,
+        start=bench.untouched,
         check_every=spec.constraint.check_every if spec.constraint else 30,
         stop_when=trial.is_over,
         pause_when=trial.constraint and trial.constraint.pauses,
@@ -105,6 +106,7 @@ def _run(
         spec.attack,
         bench.retain.attack if spec.attack.retain else None,
         evaluation=bench.evaluation,
+        start=trial.points["unlearn"][-1],
         on_pass=trial.on_pass("relearn", spec.attack.passes),
     )
     if relearning.diverged:

@@ -7,6 +7,7 @@ from small_models import identical, small_model, snapshot, token_batches
 
 import mudman
 from mudman.engine import Evaluation
+from mudman.results import Point
 
 FORGET, RETAIN = token_batches(1, 3, size=1), token_batches(2, 3, size=1)
 HELD_OUT = Evaluation(forget=token_batches(3, 2), retain=token_batches(4, 1))
@@ -111,3 +112,24 @@ def test_an_order_to_stop_leaves_a_tidy_model(phase):
         assert {name: p.data_ptr() for name, p in model.named_parameters()} == places
         assert not any(p.requires_grad for p in model.parameters())
         assert not model.training
+
+
+def test_a_start_that_is_known_is_not_looked_at_again(monkeypatch):
+    """And makes the same curve."""
+    looked = []
+    point = Evaluation.point
+    monkeypatch.setattr(Evaluation, "point", lambda self, *given: looked.append(given) or point(self, *given))
+
+    def curves(known: bool) -> list:
+        model = tiny()
+        before = HELD_OUT.point(model, 0) if known else None
+        looked.clear()
+        unlearned = mudman.unlearn(model, FORGET, RETAIN, method(), 30, evaluation=HELD_OUT, start=before).record.curve
+        end = Point(passes=30, forget_loss=unlearned.forget_loss[-1], retain_loss=unlearned.retain_loss[-1])
+        attack, start = {"rate": 0.01, "passes": 30}, end if known else None
+        return [unlearned, mudman.relearn(model, FORGET, attack, evaluation=HELD_OUT, start=start).record.curve]
+
+    found = curves(known=False)
+    assert len(looked) == 4
+    assert curves(known=True) == found
+    assert len(looked) == 2
