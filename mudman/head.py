@@ -7,6 +7,7 @@ block, while the block lies in the processor's cache. The backward pass only han
 ``F.linear`` followed by the same loss (``tests/core/test_head.py``).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
@@ -19,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from mudman.modes import in_mode
 from mudman.products import lower
 
-GROUP = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
+GROUP = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
 """Bytes of logits that exist at once: rows enough for products, and for gathering the head's gradient seldom."""
 BLOCK = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
 """Bytes of those whose loss is taken at once: they stay in the cache of a CPU."""
@@ -152,7 +153,8 @@ Where it is wanted, the logits are overwritten with its gradient."""
 class _MeanOverRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, rows: _Rows, wanted: list[bool], dtype: torch.dtype) -> Tensor:
-        count, (group, block) = len(hidden), (_rows_of(limit, weight, dtype) for limit in (GROUP, BLOCK))
+        count, (most, block) = len(hidden), (_rows_of(limit, weight, dtype) for limit in (GROUP, BLOCK))
+        group = max(1, math.ceil(count / math.ceil(count / most))) if count else 1  # alike: no small one at the end
         want_hidden, want_weight, want_bias = wanted
         # Gradients gather in the type of what they are for; products are formed in ``dtype``. The mean's 1 / count goes
         # into the smaller factor.
