@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mudman.data.cache import hash_of
 from mudman.data.tokens import TokenBatches, token_batches
-from mudman.engine import LARGE, Evaluation
+from mudman.engine import Evaluation
 from mudman.evals.evaluators import Evaluator, evaluator
 from mudman.faults import SpecError, checked
 from mudman.lora import detach_all
@@ -16,6 +16,7 @@ from mudman.models import LoadedModel, load_model, longest_input
 from mudman.modules import matching_weights
 from mudman.precision import computing
 from mudman.results import Measurement, Point
+from mudman.sizes import LARGE
 from mudman.specs import NoUnlearning, StudySpec
 from mudman.specs.evaluations import Evaluation as EvaluationSpec
 from mudman.specs.evaluations import KlEvaluation

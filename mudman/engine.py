@@ -24,13 +24,11 @@ from mudman.methods import METHODS
 from mudman.modes import in_mode
 from mudman.passes import Passes
 from mudman.results import Curve, Point
+from mudman.sizes import LARGE
 from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
 from mudman.trace import Trace
 
 CHECK_EVERY = 30  # passes; as published
-LARGE = 2**30
-"""Bytes from which a copy of all weights is too much to have beside them: the attack then spends each gradient as it is
-formed, where smaller models take all in one sweep."""
 
 
 @dataclass(frozen=True)

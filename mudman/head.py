@@ -19,11 +19,10 @@ from torch.autograd.function import once_differentiable
 
 from mudman.modes import in_mode
 from mudman.products import lower
+from mudman.sizes import GROUP
 
-GROUP = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
-"""Bytes of logits that exist at once: rows enough for products, and for gathering the head's gradient seldom."""
 BLOCK = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
-"""Bytes of those whose loss is taken at once: they stay in the cache of a CPU."""
+"""Bytes of logits whose loss is taken at once: they stay in the cache of a CPU."""
 NARROW = 512
 """Width of hidden states below which the head's gradient is gathered transposed: then logits are read as they lie."""
 LIKELY = 1e-30

@@ -11,15 +11,12 @@ from typing import Any
 
 from mudman.architectures import matches, suffixes, unmatched
 from mudman.faults import FieldFault, SpecError, checked
+from mudman.sizes import GROUP, LARGE
 from mudman.specs import NoUnlearning, StudySpec
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _PROCESS = 700 * 2**20
 """Bytes of Python, torch and transformers by themselves."""
-_HEAD = 3 * 64 * 2**20
-"""Bytes of the loss: logits are formed chunk by chunk."""
-LARGE = 2**30
-"""Bytes of weights from which an attack holds one gradient at a time (``mudman.engine``)."""
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 _LONGEST_HEADER = 100 * 2**20
 """Bytes, as the format allows."""
@@ -60,13 +57,16 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
     )
     parameters = sum(map(math.prod, shapes.values()))
     intervened = sum(math.prod(shapes[name]) for name in matched)
+    logits = 3 * GROUP["cuda" if spec.resources.gpus else "cpu"]  # themselves, their gradient, and what it is made of
     return Preflight(
         model_type=model_type,
         parameters=parameters,
         layers=layers,
         matched=matched,
         intervened=intervened,
-        memory=_PROCESS + _HEAD + tensors(spec, config, parameters, intervened),
+        memory=_PROCESS
+        + 3 * GROUP["cuda" if spec.resources.gpus else "cpu"]
+        + tensors(spec, config, parameters, intervened),
         operations=_operations(spec, parameters),
     )
 

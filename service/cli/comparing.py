@@ -133,8 +133,8 @@ def _follow(client: "Client", comparison_id: str, as_json: bool) -> int:
     """A line whenever something changed, then the table."""
     from rich.console import Console
 
+    from service.calling.api import FINISHED
     from service.cli import comparison_display, display
-    from service.cli.watching import FINISHED
 
     console, said = Console(stderr=True, highlight=False, soft_wrap=True), ""
     client.patience = 60  # seconds: it answered before, so it is being restarted

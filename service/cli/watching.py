@@ -9,10 +9,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from service.calling.api import FINISHED
 from service.client import Client
 
 Document = Mapping[str, Any]
-FINISHED = {"completed", "failed", "cancelled"}
 _NEWEST = 2**31 - 1
 _BARS = "▁▂▃▄▅▆▇█"
 

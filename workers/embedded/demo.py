@@ -20,8 +20,9 @@ from mudman.documents import read_yaml
 from mudman.faults import MudmanError
 from mudman.specs import parse
 from service import endpoint
+from service.calling.api import FINISHED
 from service.cli import display, failures
-from service.cli.watching import FINISHED, duration, follow, outcomes
+from service.cli.watching import duration, follow, outcomes
 from service.client import Client, Refused, Unreachable
 from service.store.settings import Settings
 from workers.embedded import instance, up

@@ -6,9 +6,10 @@ import inspect
 import httpx
 import pytest
 
+from service.calling.api import Api
 from service.calling.calls import Call, Pause, exchange
 from service.calling.endpoint import endpoint, listing
-from service.client import Api, AsyncClient, Client, Refused, Unreachable
+from service.client import AsyncClient, Client, Refused, Unreachable
 
 HERE = "http://127.0.0.1:1"
 

@@ -1,0 +1,7 @@
+"""Sizes in bytes that must be known where trials compute and where their memory is only estimated. No torch."""
+
+LARGE = 2**30
+"""Of weights: from here a copy of all of them is too much to have beside them. The attack then spends each gradient as
+it is formed, where smaller models take all in one sweep."""
+GROUP = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
+"""Of logits that exist at once, by device: rows enough for products, and for gathering the head's gradient seldom."""
