@@ -64,9 +64,7 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
         layers=layers,
         matched=matched,
         intervened=intervened,
-        memory=_PROCESS
-        + 3 * GROUP["cuda" if spec.resources.gpus else "cpu"]
-        + tensors(spec, config, parameters, intervened),
+        memory=_PROCESS + logits + tensors(spec, config, parameters, intervened),
         operations=_operations(spec, parameters),
     )
 

@@ -8,7 +8,7 @@ from service import table_formats
 from service.bodies import JSON, YAML
 from service.comparison_table import TableView
 from service.cost import comparison_dry_run
-from service.figures.of_comparison import Name
+from service.figures.names import OfComparison
 from service.statistics_examples import BUNDLE, STUDY_EXPORT
 
 _ID = "cp_pV3nW8sYc0aQk7Lm"
@@ -84,7 +84,7 @@ _HEAD = {
         "self": _HERE,
         "table": f"{_HERE}/table",
         "export": f"{_HERE}/export",
-        "figures": {str(name): f"{_HERE}/figures/{name}" for name in Name},
+        "figures": {str(name): f"{_HERE}/figures/{name}" for name in OfComparison},
     },
 }
 

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any
 
-from service.figures.of_comparison import Name
+from service.figures.names import OfComparison
 from service.store import comparisons
 from service.store.pages import ComparisonRow, StudyRow
 from service.store.states import State
@@ -157,6 +157,6 @@ def _head(comparison: Comparison, states: list[str]) -> dict[str, Any]:
             self=here,
             table=f"{here}/table",
             export=f"{here}/export",
-            figures={str(name): f"{here}/figures/{name}" for name in Name},
+            figures={str(name): f"{here}/figures/{name}" for name in OfComparison},
         ),
     }

@@ -7,7 +7,7 @@ from mudman.specs import SPEC_VERSION, parse
 from service.bodies import JSON, YAML
 from service.confirmation_example import CONFIRMATION
 from service.cost import cost_of
-from service.views import FIGURES
+from service.figures.names import OfStudy
 
 _ID = "st_Jb2kSxq0V9tLw3aZ"
 _HERE = f"/studies/{_ID}"
@@ -74,7 +74,7 @@ _HEAD = {
     "links": {
         "self": _HERE,
         **{name: f"{_HERE}/{name}" for name in ("best", "trials", "statistics", "export", "events")},
-        "figures": {name: f"{_HERE}/figures/{name}" for name in FIGURES},
+        "figures": {str(name): f"{_HERE}/figures/{name}" for name in OfStudy},
         "comparison": None,
     },
 }

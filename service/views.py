@@ -5,6 +5,7 @@ from typing import Any
 
 from mudman.specs import StudySpec
 from service.confirmation_views import ConfirmationView
+from service.figures.names import OfStudy
 from service.store.pages import StudyRow
 from service.store.standing import Progress
 from service.store.states import State
@@ -42,10 +43,6 @@ class LeaseView(View):
     """Dispatcher that holds the study."""
     epoch: int
     expires_at: datetime.datetime
-
-
-FIGURES = ("history", "slice", "importance", "curves", "dynamics", "times")
-"""Of a study."""
 
 
 class Links(View):
@@ -216,7 +213,7 @@ def _head(study: Study) -> dict[str, Any]:
             statistics=f"{here}/statistics",
             export=f"{here}/export",
             events=f"{here}/events",
-            figures={name: f"{here}/figures/{name}" for name in FIGURES},
+            figures={str(name): f"{here}/figures/{name}" for name in OfStudy},
             comparison=f"/comparisons/{study.comparison_id}" if study.comparison_id else None,
         ),
     }

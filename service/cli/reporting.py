@@ -9,16 +9,9 @@ import typer
 
 from service.cli.acting import AnyRef, comparison_of
 from service.cli.remote import AsJson, StudyRef, Url, connect, resolve
+from service.figures.names import OfComparison, OfStudy
 
-
-class Figure(StrEnum):
-    history = "history"
-    slice = "slice"
-    importance = "importance"
-    curves = "curves"
-    dynamics = "dynamics"
-    times = "times"
-    bars = "bars"
+Figure = StrEnum("Figure", {name.value: name.value for name in (*OfStudy, *OfComparison)})
 
 
 class Form(StrEnum):
@@ -63,7 +56,7 @@ def figure(
     if (form := file.suffix.removeprefix(".")) not in ("svg", "png", "html", "json"):
         raise typer.BadParameter(f"{file} ends in none of .svg, .png, .html and .json", param_hint="FILE")
     with connect(url) as client:
-        either = name in (Figure.curves, Figure.dynamics, Figure.times)
+        either = name in set(OfStudy) & set(OfComparison)
         comparison = comparison_of(client, study) if either else None
         if name is Figure.bars:
             comparison = comparing.resolve(client, study)

@@ -1,13 +1,13 @@
 """Which figures a comparison has, and what each is drawn from, wherever that is kept: in the store or in a bundle."""
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from typing import NamedTuple
 
 from mudman.specs import StudySpec
 from service.comparison_table import TableView
 from service.figures.bars import bars
 from service.figures.dynamics import Traced, dynamics
+from service.figures.names import OfComparison as Name
 from service.figures.of_study import MOST_CURVES, NotEnough, Source, Subject
 from service.figures.overlaid import overlaid
 from service.figures.style import Figure
@@ -16,13 +16,6 @@ from service.statistics.compute import Tally
 
 MOST_TRACES = 6
 """Variants beside each other in one figure."""
-
-
-class Name(StrEnum):
-    bars = "bars"
-    curves = "curves"
-    dynamics = "dynamics"
-    times = "times"
 
 
 class Variant(NamedTuple):

@@ -1,7 +1,6 @@
 """Which figures a study has, and what each is drawn from, wherever that is kept: in the store or in a bundle."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, Protocol
 
 from mudman.faults import MudmanError
@@ -11,6 +10,7 @@ from service.figures.curves import curves
 from service.figures.dynamics import Traced, dynamics
 from service.figures.history import history
 from service.figures.importance import FEWEST, importance, importances
+from service.figures.names import OfStudy as Name
 from service.figures.slices import slices
 from service.figures.style import Figure
 from service.figures.times import times
@@ -18,15 +18,6 @@ from service.statistics.compute import Attempt, tally
 from service.statistics.means import summarise
 
 MOST_CURVES = 200
-
-
-class Name(StrEnum):
-    history = "history"
-    slice = "slice"
-    importance = "importance"
-    curves = "curves"
-    dynamics = "dynamics"
-    times = "times"
 
 
 class NotEnough(MudmanError):

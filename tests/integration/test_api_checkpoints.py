@@ -2,13 +2,11 @@
 
 import os
 import threading
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from problem_documents import assert_problem
+from served import served
 from starlette.testclient import TestClient
 from test_api_confirmation import FOUND, prepare, searched
 from test_api_statistics import submit
@@ -47,23 +45,9 @@ def keeping_api(settings):
         yield client
 
 
-@contextmanager
-def served(settings):
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def address(settings):
-    with served(settings) as address:
+    with served(create_app(settings)) as address:
         yield address
 
 

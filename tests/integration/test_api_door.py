@@ -1,15 +1,13 @@
 """What stands before every route: names, loopback, limits, headers, signing in from a browser."""
 
 import re
-import threading
-import time
 
 import httpx
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from guarded import guarded, shown, token
 from problem_documents import assert_problem
+from served import served
 from test_api_access import operations
 
 from service.access import cookie
@@ -142,22 +140,15 @@ def test_signing_in_is_on_record(fresh, database, ann):
 
 
 @pytest.fixture(scope="module")
-def served(database):
+def address(database):
     """As a real server: streams do not end in a test client."""
     app = create_app(Settings(database_url=database.url, access="tokens", max_streams=2, max_requests=1))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    app.state.listener.close()
-    thread.join()
+    with served(app) as address:
+        yield address
 
 
-def test_a_stream_ends_with_its_token_and_counts_while_it_lasts(served, database):
-    with httpx.Client(base_url=served, timeout=30) as http:
+def test_a_stream_ends_with_its_token_and_counts_while_it_lasts(address, database):
+    with httpx.Client(base_url=address, timeout=30) as http:
         leo, root = shown(token(database, "leo")), shown(token(database, "root", "admin"))
         body = {"preset": "quickstart", "overrides": {"name": "streamed"}}
         path = f"/studies/{http.post('/studies', json=body, headers=leo).json()['id']}/events"

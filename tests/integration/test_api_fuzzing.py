@@ -4,14 +4,11 @@ answer is a server's error, and each is one that the document declares, in the f
 What is drawn is the same on every machine, so a failure comes again. More of them: ``make test-long``.
 """
 
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 import requests
 import schemathesis
-import uvicorn
 from guarded import token
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -23,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from served import served
 from test_api_trials import finish, result
 
 from mudman import presets
@@ -55,18 +53,10 @@ def server(database, data_root) -> Iterator[tuple[str, requests.Session]]:
     app = create_app(Settings(database_url=database.url, data_root=data_root, access="tokens", **more))
     with database.begin() as session:
         leases.seen(session, "dispatcher-1", "here", 1)
-    running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    with requests.Session() as session:
+    with served(app, log_level="critical") as address, requests.Session() as session:
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {token(database, 'root', 'admin')}"
-        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}", session
-    running.should_exit = True
-    app.state.listener.close()
-    thread.join()
+        yield address, session
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,9 @@ import io
 import json
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
-import uvicorn
+from served import served
 
 from service import credentials
 from service.app import create_app
@@ -20,14 +18,8 @@ from service.store.settings import Settings, SettingsError
 @pytest.fixture(scope="module")
 def address(database):
     app = create_app(Settings(database_url=database.url, access="tokens"))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(app) as address:
+        yield address
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 import csv
 import io
 import json
-import threading
-import time
 
 import pytest
-import uvicorn
 from ruamel.yaml import YAML
+from served import served
 from test_api_trials import finish, result
 
 from mudman import presets
@@ -23,14 +21,8 @@ from service.store.states import Action
 @pytest.fixture(scope="module")
 def address(database, data_root):
     app = create_app(Settings(database_url=database.url, data_root=data_root))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(app) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """Signing in with a real browser, and Optuna's dashboard in it, behind the same door."""
 
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 from guarded import token
 from optuna import create_trial, load_study
 from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
+from served import served
 from sqlalchemy.pool import NullPool
 from test_api_trials import finish, result
 from test_web_browser import CHROMIUM, DRIVER, browser, complaints  # noqa: F401 - fixtures
@@ -31,15 +29,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def address(database) -> Iterator[str]:
     app = create_app(Settings(database_url=database.url, access="tokens"))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    app.state.listener.close()
-    thread.join()
+    with served(app) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
