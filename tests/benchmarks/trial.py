@@ -137,7 +137,17 @@ def operations(model: nn.Module) -> float:
     return 3 * 2 * 1600 * counted
 
 
-def measure(name: str, times: int, dtype: torch.dtype, modes: list[str]) -> None:
+Works = dict[str, dict[str, Callable[[], object]]]
+"""What is timed, by piece and variant."""
+
+
+def dtype_of(name: str) -> torch.dtype:
+    return torch.bfloat16 if name == "Llama-3.2-1B" else torch.float32
+
+
+def prepared(name: str, modes: list[str]) -> tuple[nn.Module, Works, int, Callable[[], None]]:
+    """A model, the pieces, how many loops or attack steps each of them makes, and what puts all weights back."""
+    dtype = dtype_of(name)
     target, make = SHAPES[name]
     torch.manual_seed(0)
     model = make().to(DEVICE, dtype)
@@ -168,6 +178,11 @@ def measure(name: str, times: int, dtype: torch.dtype, modes: list[str]) -> None
         pieces["loop"][mode] = inside(within, steps)
         pieces["attack"][mode] = inside(within, attack)
         pieces["check"][mode] = inside(within, functools.partial(held_out.point, model, 0))
+    return model, pieces, at_once, restore
+
+
+def measure(name: str, times: int, modes: list[str]) -> None:
+    dtype, (model, pieces, at_once, restore) = dtype_of(name), prepared(name, modes)
     took = {}
     for piece, works in pieces.items():
         if piece != "loop":  # the plain loop leaves its own tensors behind
@@ -206,8 +221,7 @@ def main() -> None:
     columns += ("loop x", "attack x", "check x", "trial x", "of peak")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for name in asked.shapes:
-        dtype = torch.bfloat16 if name == "Llama-3.2-1B" else torch.float32
-        measure(name, 3 if asked.quick else 9, dtype, asked.modes)
+        measure(name, 3 if asked.quick else 9, asked.modes)
 
 
 if __name__ == "__main__":
