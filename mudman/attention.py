@@ -22,19 +22,23 @@ def attention(
     scale: float | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """softmax(scale · q kᵀ + mask) v of [batch, heads, tokens, width]; all three have as many heads.
+    """softmax(scale · q kᵀ + mask) v of [batch, heads, tokens, width]; heads of ``query`` that follow each other may
+    share one of the other two: they are then one matrix of more rows.
 
     A boolean ``mask`` says what may be attended to, another is added. The output has the type of ``query``. Second
     derivatives can be taken.
     """
-    q, k, v = (part.to(dtype).flatten(0, 1) for part in (query, key, value))
-    scores = torch.bmm(q, k.transpose(1, 2)).to(query.dtype) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    rows = query.shape[-2] * (query.shape[1] // key.shape[1])
+    q = query.to(dtype).reshape(-1, rows, query.shape[-1])
+    k, v = (part.to(dtype).flatten(0, 1) for part in (key, value))
+    scores = torch.bmm(q, k.transpose(1, 2)).to(query.dtype).view(*query.shape[:-1], -1)
+    scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
     if mask is not None:
-        scores = (scores.unflatten(0, query.shape[:2]) + _added(mask, scores)).flatten(0, 1)
+        scores = scores + _added(mask, scores)
     weights = F.dropout(scores.softmax(-1), dropout).to(dtype)
-    return torch.bmm(weights, v).to(query.dtype).unflatten(0, query.shape[:2])
+    return torch.bmm(weights.view(-1, rows, weights.shape[-1]), v).to(query.dtype).view(*query.shape[:-1], -1)
 
 
 def _added(mask: Tensor, scores: Tensor) -> Tensor:

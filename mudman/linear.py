@@ -13,7 +13,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -
 
     Second derivatives can be taken.
     """
-    y = _Product.apply(x.flatten(0, -2).to(dtype), weight.t()).to(x.dtype)
+    y = _Product.apply(x.flatten(0, -2).to(dtype), weight).to(x.dtype)
     if bias is not None:
         y += bias
     return y.unflatten(0, x.shape[:-1])
@@ -26,13 +26,13 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return x @ weight.to(x.dtype)
+        return x @ weight.to(x.dtype).t()
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         x, weight = ctx.saved_tensors
         want_x, want_weight = ctx.needs_input_grad
         return (
-            gradient @ weight.to(x.dtype).t() if want_x else None,
-            (x.t() @ gradient).to(weight.dtype) if want_weight else None,
+            gradient @ weight.to(x.dtype) if want_x else None,
+            (gradient.t() @ x).to(weight.dtype) if want_weight else None,  # as the weight lies
         )

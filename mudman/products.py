@@ -71,10 +71,10 @@ def fast_products(dtype: torch.dtype | None = None) -> Iterator[None]:
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
     if not _suits(a, b):
-        # The kernel that is overridden here has a twin that writes into a given tensor.
-        return torch.mm(a, b, out=a.new_empty(0))
-    dtype = _lower or a.dtype
-    return _product(a.to(dtype), b.t().to(dtype)).to(a.dtype)
+        return _theirs(a, b)
+    if (dtype := _lower or a.dtype) is torch.bfloat16:  # for which torch itself goes to oneDNN, however factors lie
+        return _theirs(a.to(dtype), b.to(dtype)).to(a.dtype)
+    return _product(a, b.t())
 
 
 def _addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -103,11 +103,15 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    if enable_gqa:
-        k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
     if q.dim() == 4 and q.dtype == torch.float32 and max(q.shape[-2], k.shape[-2]) <= SHORT:
         return attention(q, k, v, attn_mask, dropout_p, is_causal, scale, _lower)
-    return torch._scaled_dot_product_attention_math(q, k, v, attn_mask, dropout_p, is_causal, scale=scale)[0]
+    form = torch._scaled_dot_product_attention_math
+    return form(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
+
+
+def _theirs(a: Tensor, b: Tensor) -> Tensor:
+    """a b as torch forms it: the kernel that is overridden here has a twin that writes into a given tensor."""
+    return torch.mm(a, b, out=a.new_empty(len(a), b.shape[1]))
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
