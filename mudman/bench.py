@@ -14,6 +14,7 @@ from mudman.faults import SpecError, checked
 from mudman.lora import detach_all
 from mudman.models import LoadedModel, load_model, longest_input
 from mudman.modules import matching_weights
+from mudman.original import OriginalStates
 from mudman.precision import computing
 from mudman.results import Measurement, Point
 from mudman.sizes import LARGE
@@ -53,6 +54,8 @@ class Bench:
     snapshot: tuple[torch.Tensor, ...]
     untouched: Point
     """Losses of the untouched model, in the dtype of the trials."""
+    original: OriginalStates
+    """Its hidden states on the batches of the unlearning, as trials come to need them."""
 
     @property
     def attack_batches(self) -> torch.Tensor:
@@ -138,13 +141,14 @@ def bench_for(spec: StudySpec) -> Bench:
     evaluation = Evaluation(list(forget.evaluation.to(device)), list(retain.evaluation.to(device)))
     if earlier := next(iter(_benches.values()), None):
         earlier.restore()
-        snapshot = earlier.snapshot
+        snapshot, original = earlier.snapshot, earlier.original
+        original.clear()  # its room is for the batches that trials see now
     else:
-        snapshot = _snapshot(model)
+        snapshot, original = _snapshot(model), OriginalStates()
     with computing(spec.model, device):  # whoever asks first: the losses are kept for the trials
         untouched = evaluation.point(model, 0)
     _benches[key] = Bench(
-        model, tokenizer, loaded.revision, loaded.folder, forget, retain, own, evaluation, snapshot, untouched
+        model, tokenizer, loaded.revision, loaded.folder, forget, retain, own, evaluation, snapshot, untouched, original
     )
     return _benches[key]
 

@@ -22,6 +22,7 @@ from mudman.lora import attach
 from mudman.losses import cross_entropy
 from mudman.methods import METHODS
 from mudman.modes import in_mode
+from mudman.original import OriginalStates
 from mudman.passes import Passes
 from mudman.results import Curve, Point
 from mudman.sizes import LARGE
@@ -96,6 +97,7 @@ def unlearn(
     pause_when: Callable[[Point], bool] | None = None,
     on_pass: Callable[[int, Point | None], None] | None = None,
     trace: bool = False,
+    original: OriginalStates | None = None,
 ) -> Phase:
     """Unlearn ``forget`` while keeping ``retain`` (arXiv 2506.12484, Algorithm 1).
 
@@ -110,6 +112,7 @@ def unlearn(
     :param stop_when: asked at each check; True ends the phase there.
     :param pause_when: asked at each check; while it says True, only the retain step goes on and passes are booked.
     :param trace: keep gradient norms, agreeing signs and the like of every loop in the record.
+    :param original: hidden states of this model from earlier runs that began with the same weights; added to.
     :param on_pass: called with the booked passes after every pass (and with the point at every check); may raise.
     :raises SpecError: a bad method, budget or batch; all faults at once.
     """
@@ -125,7 +128,7 @@ def unlearn(
     schedule = _Schedule(
         model, passes, spec.passes_per_loop(), check_every, evaluation, start, stop_when, on_pass, pause_when
     )
-    counted = Passes(model, schedule.passed)
+    counted = Passes(model, schedule.passed, original=original)
     traced = Trace() if trace else None
     running = METHODS[spec.type](model, spec, counted, traced)
     with _trainable(model, running.weights):

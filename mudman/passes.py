@@ -1,13 +1,14 @@
 """Forward and backward passes, each counted, with a look for a stop order after each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from mudman.head import has_plain_head, unformed
+from mudman.original import OriginalStates
 
 
 class Passes:
@@ -17,13 +18,22 @@ class Passes:
     end the phase there.
     """
 
-    def __init__(self, model: nn.Module, on_pass: Callable[[], None] | None = None, *, spends_at_once: bool = False):
-        """``spends_at_once``: gradients are taken once from each forward, before any weight has changed. Otherwise a
+    def __init__(
+        self,
+        model: nn.Module,
+        on_pass: Callable[[], None] | None = None,
+        *,
+        spends_at_once: bool = False,
+        original: OriginalStates | None = None,
+    ):
+        """``original``: of earlier trials with the same model.
+
+        ``spends_at_once``: gradients are taken once from each forward, before any weight has changed. Otherwise a
         head that is trained itself forms its logits whole: a later backward goes through its weight of that moment."""
         self.model = model
         self.made = 0
         self._plain_head, self._spends_at_once = has_plain_head(model), spends_at_once
-        self._on_pass = on_pass
+        self._on_pass, self._original = on_pass, original
 
     def forward(self, tokens: Tensor, hidden_states: bool = False, weights: Mapping[str, Tensor] | None = None):
         """The model's output on ``tokens`` [batch, length]: an object with ``logits`` (and ``hidden_states``).
@@ -40,6 +50,16 @@ class Passes:
                 output = self.model(**inputs)
         self._count()
         return output
+
+    def original_states(self, tokens: Tensor, as_original: AbstractContextManager) -> tuple[Tensor, ...]:
+        """Hidden states of all layers, without gradients; inside ``as_original`` the model is the original. No pass is
+        made, and none counted, where they are known from an earlier trial."""
+
+        def form() -> tuple[Tensor, ...]:
+            with torch.no_grad(), as_original:
+                return self.forward(tokens, hidden_states=True).hidden_states
+
+        return form() if self._original is None else self._original.of(tokens, form)
 
     def gradients(
         self, loss: Tensor, weights: Sequence[Tensor], keep_graph: bool = False, create_graph: bool = False

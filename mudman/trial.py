@@ -88,6 +88,7 @@ def _run(
         pause_when=trial.constraint and trial.constraint.pauses,
         on_pass=trial.on_pass("unlearn", spec.budget.unlearn_passes),
         trace=spec.record.trace,
+        original=bench.original,
     )
     trial.trace, trial.paused_passes = unlearning.trace, unlearning.paused_passes
     trial.zero_norm_loops = unlearning.zero_norm_loops

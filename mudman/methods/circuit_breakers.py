@@ -94,10 +94,8 @@ class CircuitBreakers(Unlearning):
             self.trace.record(harmful=harmful(gradients, self.retain_gradients))
         return loss
 
-    @torch.no_grad()
     def _original_states(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        with self._as_original():
-            return self.passes.forward(tokens, hidden_states=True).hidden_states
+        return self.passes.original_states(tokens, self._as_original())
 
     def _as_original(self) -> AbstractContextManager:
         return swapped(self.weights, self.original) if self.adapters is None else self.adapters.off()

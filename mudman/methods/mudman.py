@@ -109,9 +109,8 @@ class Mudman(Unlearning):
         loss = cross_entropy(output.logits, retain)
         if term is None:
             return loss, loss.detach()
-        with torch.no_grad(), swapped(self.weights, self.original):
-            original = self.passes.forward(retain, hidden_states=True)
-        distance = representation_distance(output.hidden_states, original.hidden_states, term.squared)
+        original = self.passes.original_states(retain, swapped(self.weights, self.original))
+        distance = representation_distance(output.hidden_states, original, term.squared)
         return loss + term.coefficient * distance, loss.detach()
 
     def _average(self, gradients: list[Tensor]) -> None:

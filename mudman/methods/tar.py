@@ -118,8 +118,7 @@ class Tar(Unlearning):
 
     def _retain_gradient(self, tokens: Tensor) -> tuple[list[Tensor], Tensor]:
         output = self.passes.forward(tokens, hidden_states=True)
-        with torch.no_grad(), swapped(self.weights, self.original):
-            original = self.passes.forward(tokens, hidden_states=True).hidden_states
+        original = self.passes.original_states(tokens, swapped(self.weights, self.original))
         loss = cross_entropy(output.logits, tokens)
         distance = representation_distance(output.hidden_states, original, self.spec.squared)
         return self.passes.gradients(loss + distance, self.weights), loss.detach()

@@ -33,7 +33,9 @@ from mudman.specs import ModelSpec
 
 LOOPS, ATTACKS, CHECKS = 60, 150, 22
 AT_ONCE = 4
-"""Loops, or attack steps, in one call: it begins and ends a phase, as a trial does once. One of the slowest shape."""
+"""Loops, or attack steps, in one call: it begins and ends a phase, as a trial does once."""
+SLOW = "SmolLM2-135M"
+"""Whose plain loop makes one at once on a CPU: it has nothing that a phase begins with."""
 RATES = {
     "unlearning_rate": 1e-4,
     "retaining_rate": 1e-3,
@@ -145,27 +147,32 @@ def dtype_of(name: str) -> torch.dtype:
     return torch.bfloat16 if name == "Llama-3.2-1B" else torch.float32
 
 
-def prepared(name: str, modes: list[str]) -> tuple[nn.Module, Works, int, Callable[[], None]]:
-    """A model, the pieces, how many loops or attack steps each of them makes, and what puts all weights back."""
-    dtype = dtype_of(name)
-    target, make = SHAPES[name]
+def prepared_model(name: str) -> tuple[nn.Module, Callable[[], None]]:
+    """A model, and what puts all its weights back."""
     torch.manual_seed(0)
-    model = make().to(DEVICE, dtype)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    forget, retain = (torch.randint(2, vocabulary, (16, 100), device=DEVICE) for _ in range(2))
-    held_out = Evaluation([forget], [retain])
+    model = SHAPES[name][1]().to(DEVICE, dtype_of(name))
     start = [parameter.detach().clone() for parameter in model.parameters()]
 
     @torch.no_grad()
     def restore() -> None:
         torch._foreach_copy_(list(model.parameters()), start)
 
+    return model, restore
+
+
+def prepared(name: str, modes: list[str]) -> tuple[nn.Module, Works, dict[str, int], Callable[[], None]]:
+    """A model, the pieces, how many loops or attack steps each variant makes, and what puts all weights back."""
+    dtype, target = dtype_of(name), SHAPES[name][0]
+    model, restore = prepared_model(name)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    forget, retain = (torch.randint(2, vocabulary, (16, 100), device=DEVICE) for _ in range(2))
+    held_out = Evaluation([forget], [retain])
     loop = plain.Unlearning(model, target, RATES)
 
-    at_once = 1 if DEVICE.type == "cpu" and name == "SmolLM2-135M" else AT_ONCE
+    at_once = dict.fromkeys(modes, AT_ONCE) | {"plain": 1 if DEVICE.type == "cpu" and name == SLOW else AT_ONCE}
     pieces = {
-        "loop": {"plain": lambda: [loop.step(forget, retain) for _ in range(at_once)]},
-        "attack": {"plain": lambda: plain.attack(model, [forget] * at_once, 1e-4)},
+        "loop": {"plain": lambda: [loop.step(forget, retain) for _ in range(at_once["plain"])]},
+        "attack": {"plain": lambda: plain.attack(model, [forget] * at_once["plain"], 1e-4)},
         "check": {"plain": lambda: (plain.check(model, [forget]), plain.check(model, [retain]))},
     }
     for mode in modes:
@@ -173,8 +180,8 @@ def prepared(name: str, modes: list[str]) -> tuple[nn.Module, Works, int, Callab
         method = {"type": "mudman", "target_modules": [target], "adversary": {"type": "fork", "gradient": gradient}}
         compute = "bfloat16" if mode == "fast" and dtype == torch.float32 else None
         within = functools.partial(computing, ModelSpec(id=name, compute=compute), DEVICE)
-        steps = functools.partial(mudman.unlearn, model, [forget], [retain], method | RATES, 5 * at_once)
-        attack = functools.partial(mudman.relearn, model, [forget], {"rate": 1e-4, "passes": 2 * at_once})
+        steps = functools.partial(mudman.unlearn, model, [forget], [retain], method | RATES, 5 * AT_ONCE)
+        attack = functools.partial(mudman.relearn, model, [forget], {"rate": 1e-4, "passes": 2 * AT_ONCE})
         pieces["loop"][mode] = inside(within, steps)
         pieces["attack"][mode] = inside(within, attack)
         pieces["check"][mode] = inside(within, functools.partial(held_out.point, model, 0))
@@ -189,7 +196,7 @@ def measure(name: str, times: int, modes: list[str]) -> None:
             restore()
         took[piece] = by_turns(works, times)
         if piece != "check":
-            took[piece] = {variant: took[piece][variant] / at_once for variant in works}
+            took[piece] = {variant: took[piece][variant] / at_once[variant] for variant in works}
     with computing(ModelSpec(id=name), DEVICE):
         peaks = {each: peak(each) for each in {dtype, torch.bfloat16}}
     for mode in ("plain", *modes):
