@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
@@ -75,6 +75,7 @@ class Filters(BaseModel):
     openapi_extra={"requestBody": examples.SUBMISSION},
 )
 def create(
+    request: Request,
     body: RequestBody,
     store: Store,
     settings: Configuration,
@@ -89,6 +90,7 @@ def create(
     again by that, and keeps the trials that count. Another spec under a name that the owner has used is refused (409),
     with the difference.
     """
+    request.state.tried = dry_run  # for the audit
     submission = parse_submission(body, settings, who)
     spec = submission.spec
     if dry_run:

@@ -60,7 +60,7 @@ def change(
         text = fields.changed(text, _given(form), _of(form, _BEFORE))
     if form.get("action") == "start":
         try:
-            return _start(text, store, settings, who)
+            return _start(request, text, store, settings, who)
         except MudmanError as error:
             return _page(request, settings, who, preset, text, refusal=error)
     return _page(request, settings, who, preset, text)
@@ -76,9 +76,9 @@ def _of(form: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in form.items() if name.startswith(prefix)}
 
 
-def _start(text: str, store: Any, settings: Any, who: Caller) -> Response:
+def _start(request: Request, text: str, store: Any, settings: Any, who: Caller) -> Response:
     create = comparisons.create if _kind(text) == "comparison" else studies.create
-    made = create(Body(text.encode(), "yaml"), store, settings, who, Response())
+    made = create(request, Body(text.encode(), "yaml"), store, settings, who, Response())
     return RedirectResponse(f"/ui{made.links.self}", 303)
 
 

@@ -289,6 +289,31 @@ def test_changes_and_refusals_are_on_record(api, as_, database):
     assert {one["status"] for one in audited(api, as_, "&status=403")} == {403}
 
 
+def test_no_parameter_hides_a_change(api, as_):
+    made = submit(api, as_("ann"), "not hidden").json()["id"]
+    api.post(f"/studies/{made}/cancel?dry_run=true", headers=as_("ann"))
+    api.delete(f"/studies/{made}?dry_run=1", headers=as_("ann"))
+    api.post("/tokens?dry_run=true", json={"owner": "ann", "scope": "read"}, headers=as_("root"))
+    api.post("/studies?dry_run=0", json={"preset": "quickstart", "overrides": {"name": "made"}}, headers=as_("ann"))
+    found = audited(api, as_)
+    assert [(one["method"], one["path"], one["status"]) for one in found[:4]] == [
+        ("POST", "/studies", 201),
+        ("POST", "/tokens", 201),
+        ("DELETE", f"/studies/{made}", 204),
+        ("POST", f"/studies/{made}/cancel", 200),
+    ]
+
+
+def test_what_is_only_tried_is_no_event(api, as_):
+    before = audited(api, as_)
+    variants = {"variants": {"sign": {}, "no_mask": {"method.mask": "none"}}}
+    document = presets.load("quickstart") | {"name": "only tried"}
+    assert api.post("/studies?dry_run=true", json=document, headers=as_("ann")).status_code == 200
+    assert api.post("/studies?dry_run=true", json=document | {"budget": 1}, headers=as_("ann")).status_code == 422
+    assert api.post("/comparisons?dry_run=true", json=document | variants, headers=as_("ann")).status_code == 200
+    assert audited(api, as_) == before
+
+
 def test_audit_events_page(api, as_):
     for name in ("page a", "page b", "page c"):
         submit(api, as_("ann"), name)
