@@ -58,7 +58,9 @@ def change(
     text, preset = form.get("spec", ""), form.get("preset", _FIRST)
     with suppress(SpecError):  # the check of the text says what is wrong with it
         text = fields.changed(text, _given(form), _of(form, _BEFORE))
-    if form.get("action") == "start":
+    starts = form.get("action") == "start"
+    request.state.tried = not starts  # for the audit: a script posts the form as it is typed
+    if starts:
         try:
             return _start(request, text, store, settings, who)
         except MudmanError as error:
@@ -92,17 +94,20 @@ def _kind(text: str) -> Literal["study", "comparison"]:
 def _page(
     request: Request, settings: Any, who: Caller, preset: str, text: str, *, refusal: MudmanError | None = None
 ) -> Response:
-    kind, verdict, faults = _kind(text), "", []
+    """``refusal``: why it was not started, which the answer's status says too."""
+    kind, starts = _kind(text), refusal is not None
+    verdict, faults, status = "", [], 200
     if refusal is None:
         try:
             verdict = _valid(kind, Body(text.encode(), "yaml"), settings, who)
-        except SpecError as error:
+        except MudmanError as error:
             refusal = error
     if refusal is not None:
         said = problems.describe(request, refusal)
-        verdict, faults = said["detail"], said["errors"]
+        verdict, faults, status = said["detail"], said["errors"], said["status"] if starts else 200
     return render(
         "new.html",
+        status,
         names=presets.names(),
         preset=presets.about(preset),
         kind=kind,
@@ -115,7 +120,7 @@ def _page(
 
 
 def _valid(kind: str, body: Body, settings: Any, who: Caller) -> str:
-    """What it would cost. Raises ``SpecError``."""
+    """What it would cost. Raises ``SpecError``, ``NotInYourName``."""
     if kind == "comparison":
         dry = comparison_dry_run(parse_comparison_submission(body, settings, who).spec)
         trials, passes, unused = dry.trials, dry.passes_total, []

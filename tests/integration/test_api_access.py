@@ -12,6 +12,7 @@ from mudman import presets
 from service.access import rules
 from service.store import tokens
 from service.store.scopes import Scope
+from service.web.new import as_yaml
 
 OPEN = {"GET /healthz", "GET /readyz"}
 
@@ -312,6 +313,29 @@ def test_what_is_only_tried_is_no_event(api, as_):
     assert api.post("/studies?dry_run=true", json=document | {"budget": 1}, headers=as_("ann")).status_code == 422
     assert api.post("/comparisons?dry_run=true", json=document | variants, headers=as_("ann")).status_code == 200
     assert audited(api, as_) == before
+
+
+def test_the_form_is_on_record_where_it_starts_something_and_not_while_it_is_typed(api, as_):
+    submit(api, as_("ann"), "taken")
+    before = audited(api, as_)
+    text = as_yaml(presets.load("quickstart", {"name": "taken", "budget.trials": 3}))
+    page = api.post("/ui/new", data={"spec": text}, headers=as_("ann"))
+    assert (page.status_code, "Valid: 3 trials" in page.text) == (200, True)
+    assert audited(api, as_) == before
+    page = api.post("/ui/new", data={"spec": text, "action": "start"}, headers=as_("ann"))
+    assert (page.status_code, "already has a study named" in page.text) == (409, True)
+    new = audited(api, as_)[: -len(before)]
+    assert [(one["path"], one["status"], one["detail"]) for one in new] == [("/ui/new", 409, "name-taken")]
+
+
+@pytest.mark.parametrize("action", ["check", "start"])
+def test_the_form_keeps_what_was_typed_in_anothers_name(api, as_, action):
+    text = as_yaml(presets.load("quickstart", {"name": "not mine", "owner": "bob"}))
+    page = api.post("/ui/new", data={"spec": text, "action": action}, headers=as_("ann"))
+    assert page.status_code == (200 if action == "check" else 403)
+    assert 'id="verdict"' in page.text
+    assert "owner: bob" in page.text
+    assert "names owner" in page.text
 
 
 def test_audit_events_page(api, as_):

@@ -217,7 +217,7 @@ def test_the_form_starts_what_it_holds(api):
     assert answer.status_code == 303
     assert "by form" in api.get(answer.headers["location"]).text
     taken = post_form(api, page, "start", name="by form", **{"budget.trials": "4"})
-    assert (taken.status_code, "already has a study named" in taken.text) == (200, True)
+    assert (taken.status_code, "already has a study named" in taken.text) == (409, True)
     assert "trials: 4" in spec_in(taken.text), "nothing that was typed is lost"
     page = api.get("/ui/new?preset=dynamics-llama-small").text
     answer = post_form(api, page, "start", name="two by form")
