@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 async def note(request: Request, status: int) -> None:
     """Before the answer is given: no change is acknowledged that is not on record, unless the log says so."""
     caller, problem = request.state.caller, getattr(request.state, "problem", None)
+    if problem == "not-authenticated":
+        status = 401  # also where a browser is shown the way to the form
     if not (_is_refusal(status, problem) or _is_change(request, status)):
         return
     event = {

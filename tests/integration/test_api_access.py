@@ -290,6 +290,17 @@ def test_changes_and_refusals_are_on_record(api, as_, database):
     assert {one["status"] for one in audited(api, as_, "&status=403")} == {403}
 
 
+def test_who_asks_for_a_page_without_a_good_token_is_on_record_too(api, as_):
+    page = {"Accept": "text/html"}
+    assert_problem(api.get("/studies", headers=page | {"Authorization": "Bearer nonsense"}), 401, "not-authenticated")
+    led = api.get("/", headers=page | {"Cookie": "mudman_token=nonsense"}, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (303, "/ui/sign-in?next=%2F")
+    assert [(one["path"], one["status"], one["detail"]) for one in audited(api, as_)[:2]] == [
+        ("/", 401, "not-authenticated"),
+        ("/studies", 401, "not-authenticated"),
+    ]
+
+
 def test_no_parameter_hides_a_change(api, as_):
     made = submit(api, as_("ann"), "not hidden").json()["id"]
     api.post(f"/studies/{made}/cancel?dry_run=true", headers=as_("ann"))
