@@ -261,6 +261,14 @@ def test_pages_of_trials_follow_each_other(api, database):
     assert [ordinal for ordinal in seen if ordinal != 59] == list(range(59)), "the best is linked on every page"
 
 
+def test_filters_that_are_not_set_are_sent_empty_by_browsers(api, study):
+    assert api.get("/?text=&state=").text == api.get("/").text
+    here = f"/ui/studies/{study}"
+    assert api.get(f"{here}?outcome=").text == api.get(here).text
+    for chosen in ("/?text=&state=queued", f"{here}?outcome=valid"):
+        assert "selected" in api.get(chosen).text
+
+
 def test_wrong_addresses_are_pages_too(api, study):
     for address, status in ((f"/ui/studies/{study}?cursor=x", 422), ("/ui/new?preset=none", 404), ("/?state=x", 422)):
         answer = api.get(address)
