@@ -147,8 +147,11 @@ def read_labels(given: list[str]) -> dict[str, str]:
     for label in given:
         key, colon, value = label.partition(":")
         if not (key and colon):
-            raise RequestValidationError(
-                [{"loc": ("query", "label"), "msg": f"{label!r} is not key:value", "type": "label"}]
-            )
-        labels[key] = value
+            raise _wrong_label(f"{label!r} is not key:value")
+        if labels.setdefault(key, value) != value:
+            raise _wrong_label(f"no label {key!r} is both {labels[key]!r} and {value!r}")
     return labels
+
+
+def _wrong_label(message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("query", "label"), "msg": message, "type": "label"}])
