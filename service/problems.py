@@ -83,6 +83,13 @@ class NoCheckpoint(MudmanError):
 class NoSuchRange(MudmanError):
     """The part that was asked for lies behind the end of the file."""
 
+    def __init__(self, file: str, size: int, start: int):
+        super().__init__(f"{file} has {size} bytes: there is nothing from byte {start} on.")
+        self.file, self.size, self.start = file, size, start
+
+    def __reduce__(self):
+        return NoSuchRange, (self.file, self.size, self.start)
+
 
 class NoValidTrial(MudmanError):
     """The study has no valid trial, so none is best; the message says why and what to do."""
@@ -259,6 +266,8 @@ def _typed(request: Request, error: MudmanError) -> Response:
         case InsufficientScope():
             challenge = _challenge("insufficient_scope", scope=error.needed)
             return respond(request, kind, str(error), headers=challenge, needed=error.needed)
+        case NoSuchRange():
+            return respond(request, kind, str(error), headers={"Content-Range": f"bytes */{error.size}"})
         case TooManyRequests():
             return respond(request, kind, str(error), headers={"Retry-After": str(math.ceil(error.seconds))})
         case DatabaseUnavailable():
