@@ -145,6 +145,10 @@ def test_what_is_no_export_is_not_verified(mudman, tmp_path: Path):
     done = mudman("verify", "trials.parquet")
     assert (done.returncode, "it is neither JSON nor a bundle" in done.stderr) == (1, True), done.stderr
     assert "mudman export ID FILE" in done.stderr
+    (tmp_path / "cut.json").write_text('{"format": ')
+    done = mudman("verify", "cut.json")
+    assert (done.returncode, "is not valid JSON at line 1" in done.stderr) == (2, True), done.stderr
+    assert "submitted" not in done.stderr
     done = mudman("verify", str(tmp_path))
     assert (done.returncode, "is a directory" in done.stderr) == (2, True), done.stderr
 
