@@ -1,18 +1,16 @@
 """The form for a new study or comparison. It works without scripts: each button posts it whole, and the server answers
 it with text and fields in agreement and what is wrong. A script posts it as it is typed."""
 
-import io
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Request
-from ruamel.yaml import YAML
 from starlette.responses import RedirectResponse, Response
 
 from mudman import presets
-from mudman.documents import read_yaml
+from mudman.documents import read_yaml, write_yaml
 from mudman.faults import MudmanError, SpecError
 from mudman.specs.comparison import is_comparison
 from service import bodies, problems
@@ -44,7 +42,7 @@ async def _form(request: Request) -> dict[str, str]:
 @router.get("/ui/new")
 def new(request: Request, settings: Configuration, who: Who, preset: Text = _FIRST):
     said = show_preset(preset)
-    return _page(request, settings, who, said["name"], as_yaml(said["spec"]))
+    return _page(request, settings, who, said["name"], write_yaml(said["spec"]))
 
 
 @router.post("/ui/new")
@@ -130,11 +128,3 @@ def _valid(kind: str, body: Body, settings: Any, who: Caller) -> str:
         trials, passes, unused = cost.trials, cost.passes_total, spec.unused()
     more = f" Not used by this method: {', '.join(unused)}." if unused else ""
     return f"Valid: {trials} trials, {passes:,} passes with the attack on the untouched model.{more}"
-
-
-def as_yaml(document: dict[str, Any]) -> str:
-    text, writer = io.StringIO(), YAML()
-    writer.default_flow_style = None  # small mappings on one line
-    writer.width = 100
-    writer.dump(document, text)
-    return text.getvalue()

@@ -9,10 +9,10 @@ from problem_documents import assert_problem
 from sqlalchemy import text
 
 from mudman import presets
+from mudman.documents import write_yaml
 from service.access import rules
 from service.store import tokens
 from service.store.scopes import Scope
-from service.web.new import as_yaml
 
 OPEN = {"GET /healthz", "GET /readyz"}
 
@@ -329,7 +329,7 @@ def test_what_is_only_tried_is_no_event(api, as_):
 def test_the_form_is_on_record_where_it_starts_something_and_not_while_it_is_typed(api, as_):
     submit(api, as_("ann"), "taken")
     before = audited(api, as_)
-    text = as_yaml(presets.load("quickstart", {"name": "taken", "budget.trials": 3}))
+    text = write_yaml(presets.load("quickstart", {"name": "taken", "budget.trials": 3}))
     page = api.post("/ui/new", data={"spec": text}, headers=as_("ann"))
     assert (page.status_code, "Valid: 3 trials" in page.text) == (200, True)
     assert audited(api, as_) == before
@@ -341,7 +341,7 @@ def test_the_form_is_on_record_where_it_starts_something_and_not_while_it_is_typ
 
 @pytest.mark.parametrize("action", ["check", "start"])
 def test_the_form_keeps_what_was_typed_in_anothers_name(api, as_, action):
-    text = as_yaml(presets.load("quickstart", {"name": "not mine", "owner": "bob"}))
+    text = write_yaml(presets.load("quickstart", {"name": "not mine", "owner": "bob"}))
     page = api.post("/ui/new", data={"spec": text, "action": action}, headers=as_("ann"))
     assert page.status_code == (200 if action == "check" else 403)
     assert 'id="verdict"' in page.text

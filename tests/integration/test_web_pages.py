@@ -12,13 +12,12 @@ from test_api_comparisons import post
 from test_api_trials import finish, result
 
 from mudman import presets
-from mudman.documents import read_yaml
+from mudman.documents import read_yaml, write_yaml
 from mudman.results import Fault, Outcome
 from service.store import studies
 from service.store.states import Action
 from service.store.tables import Study
 from service.web.fields import changed, sections
-from service.web.new import as_yaml
 
 NASTY = "<script>alert(1)</script>\"'&{{7*7}}"
 VOID = {"meta", "link", "input", "br", "line", "circle", "rect", "path"}
@@ -226,7 +225,7 @@ def test_the_form_starts_what_it_holds(api):
 
 @pytest.mark.parametrize("name", ["quickstart", "dynamics-llama-small", "wmdp-llama", "additions-smol-cruelty"])
 def test_fields_change_what_they_show_and_nothing_else(name: str):
-    text = as_yaml(presets.load(name))
+    text = write_yaml(presets.load(name))
     found = {field.path: field.value for section in sections(text) for field in section.fields}
     assert read_yaml(changed(text, found, found)) == read_yaml(text)
     assert changed(text, found | {"name": "other"}, found) != text
