@@ -16,7 +16,7 @@ from service.statistics.means import TOP
 from service.store.exports import Finished
 from service.store.tables import Comparison, Study
 from service.study_statistics import StatisticsView, study_statistics
-from service.views import View
+from service.view import View
 
 VERSION = 1
 _BULKY = ("trace", "token_losses")

@@ -13,7 +13,7 @@ from service import examples
 from service.cost import Cost, cost_of
 from service.declared_problems import problems
 from service.problems import UnknownPreset
-from service.views import View
+from service.view import View
 
 router = APIRouter(prefix="/presets", tags=["presets"])
 
