@@ -15,7 +15,7 @@ from mudman.registry import source_faults
 from mudman.specs import Model, Name, Range, StudySpec, parse, parse_as
 from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, location, parse_comparison
 from service.access.caller import Caller
-from service.problems import BodyTooLarge, UnsupportedBody
+from service.refusals import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
 from service.store.comparisons import VariantTaken
 from service.store.refusals import WrongRequest

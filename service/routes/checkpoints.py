@@ -13,7 +13,7 @@ from service import repeat_examples as examples
 from service.bodies import Keeping, OptionalBody, parse_action
 from service.checkpoint_views import CheckpointsView, CheckpointView, checkpoint_view, keeping_view
 from service.declared_problems import problems
-from service.problems import NoCheckpoint, NoSuchRange
+from service.refusals import NoCheckpoint, NoSuchRange
 from service.routes import Configuration, Store
 from service.routes.repeats import answered, created
 from service.store import checkpoints, repeating, studies

@@ -17,7 +17,7 @@ from service import bodies, problems
 from service.access.caller import Caller
 from service.bodies import Body, parse_comparison_submission, parse_submission
 from service.cost import comparison_dry_run, cost_of
-from service.problems import BodyTooLarge
+from service.refusals import BodyTooLarge
 from service.routes import Configuration, Store, Text, Who, comparisons, studies
 from service.routes.presets import show as show_preset
 from service.web import fields

@@ -12,7 +12,7 @@ from service.comparison_table import Row
 from service.comparison_table import table as make_table
 from service.comparison_views import ComparisonView
 from service.event_views import event_page
-from service.problems import NoValidTrial
+from service.refusals import NoValidTrial
 from service.routes import Configuration, Store, Text, checkpoints, cluster, comparisons, studies, trials
 from service.store import comparisons as compared
 from service.store import events, recent, running
