@@ -1,8 +1,9 @@
-"""Reading the documents that people write: YAML 1.2 (so that ``1e-7`` is a number) and JSON.
+"""Reading and writing the documents that people write: YAML 1.2 (so that ``1e-7`` is a number) and JSON.
 
 Whatever is read is plain data: mappings with text keys, lists, text, numbers, booleans and null.
 """
 
+import io
 import json
 import warnings
 from typing import Any
@@ -62,6 +63,14 @@ def read_yaml(text: str) -> Any:
         raise _not_valid("YAML", "", " ".join(str(error).split())) from None
     except RecursionError:
         raise _not_valid("YAML", "", "it is nested too deeply") from None
+
+
+def write_yaml(document: dict[str, Any]) -> str:
+    text, writer = io.StringIO(), YAML()
+    writer.default_flow_style = None  # small mappings on one line
+    writer.width = 100
+    writer.dump(document, text)
+    return text.getvalue()
 
 
 def read_json(text: str) -> Any:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from service.store.access_tables import AuditEvent, Token
 from service.store.scopes import Scope
-from service.views import View
+from service.view import View
 
 
 class TokenView(View):

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable
 
 from service.store.tables import EnqueuedTrial
-from service.views import View
+from service.view import View
 
 
 class EnqueuedTrialView(View):

@@ -15,7 +15,7 @@ from mudman.registry import source_faults
 from mudman.specs import Model, Name, Range, StudySpec, parse, parse_as
 from mudman.specs.comparison import ComparisonSpec, PlacedFault, is_comparison, location, parse_comparison
 from service.access.caller import Caller
-from service.problems import BodyTooLarge, UnsupportedBody
+from service.refusals import BodyTooLarge, UnsupportedBody
 from service.store.actions import RETRIED
 from service.store.comparisons import VariantTaken
 from service.store.refusals import WrongRequest
@@ -53,20 +53,18 @@ class Extension(Model):
     """New total of ``budget.trials``."""
 
 
-class Retry(Model):
-    """Which trials run again; without anything, all that ended for good and do not count."""
-
-    outcomes: list[Literal["error", "out_of_memory", "lost"]] = Field(list(RETRIED), min_length=1, max_length=3)
-    """Those whose last attempt ended so."""
-    ordinals: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100_000)
-    """Only these."""
-
-
 class ComparisonRetry(Model):
     """Which trials of a comparison's studies run again; without anything, all that ended for good and do not count."""
 
     outcomes: list[Literal["error", "out_of_memory", "lost"]] = Field(list(RETRIED), min_length=1, max_length=3)
     """Those whose last attempt ended so."""
+
+
+class Retry(ComparisonRetry):
+    """Which trials run again; without anything, all that ended for good and do not count."""
+
+    ordinals: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(None, min_length=1, max_length=100_000)
+    """Only these."""
 
 
 class Widening(Model):

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -27,6 +27,7 @@ from service.calling.calls import (
     unreachable,
 )
 from service.calling.following import BETWEEN, Following, Message
+from service.files import whole
 
 __all__ = ["AsyncClient", "Client", "Document", "Refused", "StillRunning", "Unreachable"]
 
@@ -92,7 +93,7 @@ class Client(Api):
             yield from answer.iter_bytes(1 << 20)
 
     def _keep(self, path: str, file: Path) -> None:
-        with _whole(file) as kept, _explained(self.url), self._http.stream("GET", path, **_BUNDLE) as answer:
+        with whole(file) as kept, _explained(self.url), self._http.stream("GET", path, **_BUNDLE) as answer:
             if not answer.is_success:
                 answer.read()
                 read(self.url, answer)
@@ -185,7 +186,7 @@ class AsyncClient(Api):
                     yield piece
 
     async def _keep(self, path: str, file: Path) -> None:
-        with _whole(file) as kept, _explained(self.url):
+        with whole(file) as kept, _explained(self.url):
             async with self._http.stream("GET", path, **_BUNDLE) as answer:
                 if not answer.is_success:
                     await answer.aread()
@@ -226,18 +227,6 @@ class AsyncClient(Api):
 
 
 _BUNDLE = {"params": {"format": "bundle"}, "timeout": _MAKING}
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[BinaryIO]:
-    """Of any size, written down as it comes; the file is there only once it is whole."""
-    unfinished = file.with_name(file.name + ".part")
-    try:
-        with unfinished.open("wb") as kept:
-            yield kept
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

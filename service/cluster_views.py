@@ -8,7 +8,7 @@ from service.store.cluster import Running
 from service.store.cluster_tables import Dispatcher, Node, OwnerUsage
 from service.store.states import State
 from service.store.tables import Group, Study
-from service.views import View
+from service.view import View
 
 
 class Held(View):

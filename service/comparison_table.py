@@ -24,7 +24,7 @@ from service.statistics_views import (
     summary_view,
 )
 from service.store.standing import minimised
-from service.views import View
+from service.view import View
 
 Measure = Literal["trials", "passes_booked", "passes_made", "gpu_seconds", "cpu_seconds"]
 """What compute is counted in; trials: finished attempts, whatever became of them."""

@@ -10,7 +10,8 @@ from service.store.pages import ComparisonRow, StudyRow
 from service.store.states import State
 from service.store.tables import Comparison
 from service.store.together import Change
-from service.views import SummaryProgress, View
+from service.view import View
+from service.views import SummaryProgress
 
 
 class ComparisonLinks(View):

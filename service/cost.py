@@ -4,7 +4,7 @@ from typing import Any
 
 from mudman.specs import StudySpec
 from mudman.specs.comparison import ComparisonSpec
-from service.views import View
+from service.view import View
 
 
 class Cost(View):

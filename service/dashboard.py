@@ -28,7 +28,11 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_OF_A_STUDY = re.compile(r"/(?:api/studies|csv)/(\d{1,9})(?:/|$)")
+_OF_A_STUDY = re.compile(r"/(?:api/studies|csv)/([^/]+)")
+_NUMBER = re.compile("[1-9][0-9]{0,9}")
+_LARGEST = 2**31 - 1
+"""Number of a study that Postgres takes."""
+_UNKNOWN = problems.Kind(404, "not-found", "Not Found")
 _READ_ONLY = problems.Kind(405, "method-not-allowed", "Method Not Allowed")
 _TOO_LARGE = problems.Kind(409, "too-large", "The study is too large for Optuna's dashboard")
 
@@ -63,7 +67,12 @@ class Dashboard:
             await refusal(scope, receive, send)
             return
         of_a_study = _OF_A_STUDY.match(scope["path"])
-        made = await run_in_threadpool(self._look, int(of_a_study[1]) if of_a_study else None)
+        number = _number(of_a_study[1]) if of_a_study else None
+        if of_a_study and number is None:  # in whatever other way bottle reads it, it was not counted
+            detail = f"There is no study {of_a_study[1]!r} at Optuna. Its studies: /api/studies."
+            await problems.respond(Request(scope), _UNKNOWN, detail)(scope, receive, send)
+            return
+        made = await run_in_threadpool(self._look, number)
         if made is None:
             detail = f"It has more than {self._most} trials (MUDMAN_DASHBOARD_TRIALS). See its own page and figures."
             await problems.respond(Request(scope), _TOO_LARGE, detail, reason=detail)(scope, receive, send)
@@ -93,6 +102,10 @@ class Dashboard:
     def close(self) -> None:
         if self._made is not None:
             self._made.storage.engine.dispose()
+
+
+def _number(text: str) -> int | None:
+    return int(text) if _NUMBER.fullmatch(text) and int(text) <= _LARGEST else None
 
 
 def readonly(database_url: str) -> _Made:

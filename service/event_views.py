@@ -5,7 +5,8 @@ from typing import Any
 
 from service.store.states import State
 from service.store.tables import Event
-from service.views import ProgressView, View
+from service.view import View
+from service.views import ProgressView
 
 
 class EventView(View):

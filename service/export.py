@@ -16,7 +16,7 @@ from service.statistics.means import TOP
 from service.store.exports import Finished
 from service.store.tables import Comparison, Study
 from service.study_statistics import StatisticsView, study_statistics
-from service.views import View
+from service.view import View
 
 VERSION = 1
 _BULKY = ("trace", "token_losses")
@@ -111,6 +111,9 @@ class ComparisonExport(View):
     """In the order of the variants, the baseline last."""
 
 
+REMEDY = "Remedy: write one with `mudman export ID FILE`"
+
+
 class NoExport(MudmanError):
     """The document is no export that can be read here."""
 
@@ -171,7 +174,7 @@ def verify(document: Mapping[str, Any]) -> list[str]:
     kinds = {"mudman-study": StudyExport, "mudman-comparison": ComparisonExport}
     kind = kinds.get(document.get("format")) if isinstance(document, Mapping) else None
     if kind is None or document.get("version") != VERSION:
-        raise NoExport("this is no export that is read here. Remedy: write one with `mudman export ID FILE`")
+        raise NoExport(f"this is no export that is read here. {REMEDY}")
     try:
         export = kind.model_validate(document)
     except ValueError as error:

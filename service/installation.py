@@ -1,6 +1,6 @@
 """Which database a command that runs beside the system means: the configured one, or that of the embedded system."""
 
-import os
+import fcntl
 from pathlib import Path
 
 from service import endpoint
@@ -11,7 +11,7 @@ from service.store.settings import Settings, SettingsError
 def embedded(settings: Settings) -> Endpoint | None:
     """The embedded system of the state folder, if it runs."""
     found = endpoint.read(settings.state_dir)
-    return found if found and lives(found.pid) else None
+    return found if found and is_held(settings.state_dir) is not False else None
 
 
 def database_url(settings: Settings) -> str:
@@ -27,11 +27,16 @@ def database_url(settings: Settings) -> str:
     return Settings(database_url_file=Path(found.database_url_file)).read_database_url()
 
 
-def lives(pid: int) -> bool:
+def is_held(state_dir: Path) -> bool | None:
+    """A supervisor holds the lock of its state folder for as long as it lives, and the kernel frees it; the number of
+    its process may be another's after that. None: cannot be told."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
+        with (state_dir / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return False

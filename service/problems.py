@@ -28,6 +28,16 @@ from service.access.refusals import (
     WrongHost,
 )
 from service.figures.of_study import NotEnough
+from service.refusals import (
+    BodyTooLarge,
+    NoCheckpoint,
+    NoSuchRange,
+    NotAcceptable,
+    NoValidTrial,
+    UnknownPreset,
+    UnknownTrial,
+    UnsupportedBody,
+)
 from service.request_log import REQUEST_ID
 from service.store.comparisons import ComparisonNameTaken, UnknownComparison, UnknownVariant, VariantTaken
 from service.store.database import DatabaseUnavailable
@@ -54,38 +64,6 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
 """Seconds after which a client may try again while the database is away."""
-
-
-class BodyTooLarge(MudmanError):
-    """The request body is longer than the server reads."""
-
-
-class UnsupportedBody(MudmanError):
-    """The request body is of a media type, or in an encoding, that is not read here."""
-
-
-class NotAcceptable(MudmanError):
-    """The client takes only answers that are not given here."""
-
-
-class UnknownTrial(MudmanError):
-    """The study has started no trial of this number."""
-
-
-class UnknownPreset(MudmanError):
-    """No preset has this name."""
-
-
-class NoCheckpoint(MudmanError):
-    """The weights of this trial are not kept; the message says how they can be."""
-
-
-class NoSuchRange(MudmanError):
-    """The part that was asked for lies behind the end of the file."""
-
-
-class NoValidTrial(MudmanError):
-    """The study has no valid trial, so none is best; the message says why and what to do."""
 
 
 class FieldProblem(BaseModel):
@@ -259,6 +237,8 @@ def _typed(request: Request, error: MudmanError) -> Response:
         case InsufficientScope():
             challenge = _challenge("insufficient_scope", scope=error.needed)
             return respond(request, kind, str(error), headers=challenge, needed=error.needed)
+        case NoSuchRange():
+            return respond(request, kind, str(error), headers={"Content-Range": f"bytes */{error.size}"})
         case TooManyRequests():
             return respond(request, kind, str(error), headers={"Retry-After": str(math.ceil(error.seconds))})
         case DatabaseUnavailable():

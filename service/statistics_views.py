@@ -6,7 +6,7 @@ from service.statistics.bootstrap import Interval
 from service.statistics.compute import Tally
 from service.statistics.differences import Difference, per_cent_of
 from service.statistics.means import Summary
-from service.views import View
+from service.view import View
 
 
 class SummaryView(View):

@@ -20,7 +20,7 @@ from service.statistics_views import (
     spent,
     summary_view,
 )
-from service.views import View
+from service.view import View
 from service.widening import room
 
 Side = Literal["low", "high"]

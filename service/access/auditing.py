@@ -12,12 +12,12 @@ from service.store.database import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-_YES = ("true", "1", "yes", "on", "t", "y")
-
 
 async def note(request: Request, status: int) -> None:
     """Before the answer is given: no change is acknowledged that is not on record, unless the log says so."""
     caller, problem = request.state.caller, getattr(request.state, "problem", None)
+    if problem == "not-authenticated":
+        status = 401  # also where a browser is shown the way to the form
     if not (_is_refusal(status, problem) or _is_change(request, status)):
         return
     event = {
@@ -42,8 +42,8 @@ def _is_refusal(status: int, problem: str | None) -> bool:
 
 
 def _is_change(request: Request, status: int) -> bool:
-    """By somebody who is known, or who need not be."""
-    tried = request.query_params.get("dry_run", "").lower() in _YES  # at every key that is typed
+    """By somebody who is known, or who need not be. What was only tried is none; whether it was, the route says."""
+    tried = getattr(request.state, "tried", False)
     known = request.state.caller.scope is not None
     return known and status != 429 and not tried and request.method not in SAFE
 

@@ -41,7 +41,7 @@ def check_host(settings: Settings, host: str | None, server: tuple[str, int | No
         return
     raise WrongHost(
         f"The request is for {name[:100]!r}, and this service does not go by that name. Use the address that it was "
-        "started with, or add the name to MUDMAN_HOSTS."
+        'started with, or add the name to MUDMAN_HOSTS, a JSON list such as ["sweeps.example.org"].'
     )
 
 

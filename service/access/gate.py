@@ -107,7 +107,7 @@ def _kind(headers: Headers) -> str:
 
 
 def _refusal(request: Request, error: MudmanError) -> Response:
-    if isinstance(error, NotAuthenticated) and request.method == "GET" and _is_browser(request.headers):
+    if isinstance(error, NotAuthenticated) and request.method == "GET" and _is_a_persons(request.headers):
         request.state.problem = "not-authenticated"
         query = request.scope["query_string"].decode("latin-1")
         wanted = request.scope["path"] + (f"?{query}" if query else "")
@@ -115,5 +115,6 @@ def _refusal(request: Request, error: MudmanError) -> Response:
     return problems.document(request, error)
 
 
-def _is_browser(headers: Headers) -> bool:
-    return "text/html" in headers.get("accept", "")
+def _is_a_persons(headers: Headers) -> bool:
+    """A browser's, of somebody who is to sign in; whoever sends a token by hand is told that it is not good."""
+    return "text/html" in headers.get("accept", "") and "authorization" not in headers

@@ -33,7 +33,7 @@ def _parts(error: MudmanError) -> tuple[str, list[tuple[str, str, str]], str]:
         remedy = f"There are: {', '.join(problem['known'])}" if problem.get("known") else ""
         return headline, faults, remedy
     if isinstance(error, SpecError):
-        return "this cannot be submitted", [(f.path, f.message, f.remedy) for f in error.faults], ""
+        return "this input cannot be taken", [(f.path, f.message, f.remedy) for f in error.faults], ""
     message, _, remedy = str(error).partition(" Remedy: ")
     return message, [], remedy
 

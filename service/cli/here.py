@@ -3,7 +3,7 @@
 import os
 import sys
 from importlib import resources
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -52,6 +52,7 @@ def presets(
 ) -> None:
     """List the packaged studies and comparisons, or print one."""
     from mudman import presets as packaged
+    from mudman.documents import write_yaml
     from service.cli import display
 
     if name is not None:
@@ -59,7 +60,7 @@ def presets(
         if as_json:
             display.as_json(document)
         else:
-            sys.stdout.write(_as_packaged(name) or _as_yaml(document))
+            sys.stdout.write(_as_packaged(name) or write_yaml(document))
         return
     documents = {preset: packaged.load(preset) for preset in packaged.names()}
     rows = [
@@ -87,17 +88,6 @@ def _as_packaged(name: str) -> str | None:
         return None
     text = file.read_text("utf-8")
     return None if "presets" in read_yaml(text) else text
-
-
-def _as_yaml(document: dict[str, Any]) -> str:
-    import io
-
-    from ruamel.yaml import YAML
-
-    text, writer = io.StringIO(), YAML()
-    writer.default_flow_style = None  # small mappings on one line
-    writer.dump(document, text)
-    return text.getvalue()
 
 
 def config(as_json: AsJson = False) -> None:

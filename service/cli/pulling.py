@@ -102,9 +102,10 @@ def _kept(client: "Client", study_id: str, ordinal: int, wait: bool) -> dict[str
 
 def _begun(client: "Client", listed: dict[str, Any], ordinal: int) -> dict[str, Any]:
     """The study that is about to keep the trial: one that goes on already, or else a new one."""
-    ended = ("completed", "failed", "cancelled")
+    from service.calling.api import FINISHED
+
     for one in listed["keeping"]:
-        if ordinal in one["trials"] and one["state"] not in ended:
+        if ordinal in one["trials"] and one["state"] not in FINISHED:
             return client.study(one["study"])
     return client.keep(listed["study"], trials=[ordinal])
 

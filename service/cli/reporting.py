@@ -47,14 +47,19 @@ def figure(
             show_default=False,
         ),
     ],
-    file: Annotated[Path, typer.Argument(help="Its ending says what: .svg, .png, .html or .json.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Its ending says what: .svg, .png, .html or .json.", show_default=False, dir_okay=False),
+    ],
     url: Url = None,
 ) -> None:
     """Draw a figure of a study or a comparison into a file."""
+    from service import files
     from service.cli import comparing, display
 
     if (form := file.suffix.removeprefix(".")) not in ("svg", "png", "html", "json"):
         raise typer.BadParameter(f"{file} ends in none of .svg, .png, .html and .json", param_hint="FILE")
+    files.check(file)
     with connect(url) as client:
         either = name in set(OfStudy) & set(OfComparison)
         comparison = comparison_of(client, study) if either else None
@@ -64,13 +69,15 @@ def figure(
             drawn = client.comparison_figure(comparison, name, form)
         else:
             drawn = client.figure(resolve(client, study)["id"], name, form)
-    file.write_bytes(drawn)
+    files.write(file, drawn)
     display.stdout().print(f"{file}: {len(drawn)} bytes", markup=False)
 
 
 def export(
     study: AnyRef,
-    file: Annotated[Path | None, typer.Argument(help="Where to write it. Default: stdout.", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to write it. Default: stdout.", show_default=False, dir_okay=False)
+    ] = None,
     form: Annotated[
         Form | None,
         typer.Option(
@@ -84,6 +91,10 @@ def export(
     """Write a study or a comparison with all its trials and statistics."""
     import json
 
+    from service import files
+
+    if file is not None:
+        files.check(file)
     form = form or (_ENDINGS.get(file.suffix) if file else None) or Form.json
     with connect(url) as client:
         comparison = comparison_of(client, study)
@@ -98,7 +109,7 @@ def export(
         if form is Form.parquet and comparison is None:
             if file is None:
                 raise typer.BadParameter("a Parquet file goes into a file, such as trials.parquet", param_hint="FILE")
-            file.write_bytes(client.parquet(resolve(client, study)["id"]))
+            files.write(file, client.parquet(resolve(client, study)["id"]))
             return
         if comparison is None:
             text = client.written_export(resolve(client, study)["id"], form)
@@ -109,10 +120,12 @@ def export(
     if file is None:
         sys.stdout.write(text + "\n" * (form is Form.json))
     else:
-        file.write_text(text, "utf-8", newline="")
+        files.write(file, text.encode())
 
 
-def verify(file: Annotated[Path, typer.Argument(help="What `mudman export` wrote.", exists=True)]) -> int:
+def verify(
+    file: Annotated[Path, typer.Argument(help="What `mudman export` wrote.", exists=True, dir_okay=False)],
+) -> int:
     """Compute every number of an export again, from its trials alone, without a server; of a bundle, check every byte
     too. Exit code 1 where something does not agree."""
     from service.cli import display
@@ -133,7 +146,12 @@ def _checked(file: Path) -> tuple[list[str], str]:
     from service.evidence import verification
 
     if file.suffix != ".zip" and not zipfile.is_zipfile(file):
-        return export.verify(read_json(file.read_text("utf-8"))), "every number agrees"
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is neither JSON nor a bundle"
+            raise export.NoExport(f"{file} is no export that is read here: {reason}. {export.REMEDY}") from None
+        return export.verify(read_json(text)), "every number agrees"
     report = verification.verify(file)
     said = (
         f"every byte and every number agrees: {report.files} files, {report.studies} studies, {report.trials} trials, "

@@ -1,6 +1,5 @@
 """Settings, the embedded system, and what the API says of itself."""
 
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from mudman.faults import MudmanError
 from service.client import Client
 from service.doctor import Finding, Site, broken
 from service.endpoint import FILE, Endpoint
+from service.installation import is_held
 from service.store.settings import Settings
 
 
@@ -23,10 +23,9 @@ def checks(site: Site) -> Iterator[Finding]:
 
 
 def embedded(state_dir: Path, found: Endpoint | None) -> Finding:
-    """A supervisor holds the lock of its state folder for as long as it lives, and the kernel frees it."""
-    held = _is_held(lock := state_dir / "lock")
+    held = is_held(state_dir)
     if held is None:
-        return Finding("embedded system", None, f"unknown: {lock} cannot be read by this user")
+        return Finding("embedded system", None, f"unknown: {state_dir / 'lock'} cannot be read by this user")
     if found is None:
         says = "is being started or stopped" if held else "does not run here; `mudman up` would start it"
         return Finding("embedded system", None, says)
@@ -51,17 +50,3 @@ def api(url: str | None) -> Iterator[Finding]:
     for name, says in checks.items():
         ok = says == "ok"
         yield Finding(f"API: {name}", ok, says, None if ok else "see the checks of the machine that it runs on")
-
-
-def _is_held(lock: Path) -> bool | None:
-    """None: cannot be told."""
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return None
-    return False

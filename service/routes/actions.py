@@ -10,6 +10,7 @@ from service.action_views import EnqueuedView, enqueued_view
 from service.bodies import Enqueue, Extension, OptionalBody, RequestBody, Retry, Widening, canonical, parse_action
 from service.declared_problems import problems
 from service.routes import Key, Store
+from service.routes.repeats import answered, created
 from service.routes.studies import view_of
 from service.store import actions, enqueued, studies, widening
 from service.store.states import Action
@@ -116,30 +117,7 @@ def enqueue(
     return view
 
 
-@router.post(
-    "/widen",
-    status_code=201,
-    response_model=StudyView,
-    summary="Search wider ranges in a new study",
-    responses={
-        200: {
-            "description": "The same study was there already, and is queued again if it had failed or was cancelled",
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/StudyView"},
-                    "example": examples.WIDENED,
-                }
-            },
-        },
-        201: {
-            "description": "Created",
-            "headers": {"Location": {"description": "Address of the study", "schema": {"type": "string"}}},
-            "content": {"application/json": {"example": examples.WIDENED}},
-        },
-        **problems(404, 409, 413, 415, 422, 503),
-    },
-    openapi_extra={"requestBody": examples.WIDEN},
-)
+@router.post("/widen", summary="Search wider ranges in a new study", **created(examples.WIDENED, examples.WIDEN))
 def widen(study_id: str, body: OptionalBody, store: Store, response: Response, idempotency_key: Key = None):
     """Creates a study like this one whose saturated ranges reach half their width further (without a body), or with the
     ranges that are given, and enqueues the best configurations of this one there. Its label `widened_from` is this
@@ -155,10 +133,7 @@ def widen(study_id: str, body: OptionalBody, store: Store, response: Response, i
             warm_start=wanted.warm_start,
             idempotency_key=idempotency_key,
         )
-        view = view_of(session, creation.study)
-    response.status_code = 201 if creation.created else 200
-    response.headers["Location"] = view.links.self
-    return view
+        return answered(session, creation, response)
 
 
 @router.delete("", status_code=204, summary="Delete a study", responses=problems(404, 409, 422, 503))

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from mudman import catalogue
 from service.declared_problems import problems
-from service.views import View
+from service.view import View
 
 router = APIRouter(tags=["catalogue"])
 

@@ -13,7 +13,7 @@ from service import repeat_examples as examples
 from service.bodies import Keeping, OptionalBody, parse_action
 from service.checkpoint_views import CheckpointsView, CheckpointView, checkpoint_view, keeping_view
 from service.declared_problems import problems
-from service.problems import NoCheckpoint, NoSuchRange
+from service.refusals import NoCheckpoint, NoSuchRange
 from service.routes import Configuration, Store
 from service.routes.repeats import answered, created
 from service.store import checkpoints, repeating, studies
@@ -98,16 +98,16 @@ def download(
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{known.sha256}"'}
     start, end = 0, known.bytes
     asked = _RANGE.fullmatch(range_ or "")
-    if asked:
+    if asked and int(asked[2] or asked[1]) >= int(asked[1]):  # RFC 9110, 14.1.1: else it is none
         start, end = int(asked[1]), min(int(asked[2] or known.bytes - 1) + 1, known.bytes)
         if start >= end:
-            raise NoSuchRange(f"{file} has {known.bytes} bytes: there is nothing from byte {start} on.")
+            raise NoSuchRange(file, known.bytes, start)
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{known.bytes}"
     headers["Content-Length"] = str(end - start)
     parts = (
         _artifacts(settings.artifacts).read(f"{kept.checkpoint.key}/{file}", start, end) if end > start else iter(())
     )
-    return StreamingResponse(parts, 206 if asked else 200, headers, "application/octet-stream")
+    return StreamingResponse(parts, 206 if "Content-Range" in headers else 200, headers, "application/octet-stream")
 
 
 def _kept(session: Session, study_id: str, ordinal: int) -> Kept:

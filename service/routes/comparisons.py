@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
@@ -76,6 +76,7 @@ class Filters(BaseModel):
     openapi_extra={"requestBody": examples.SUBMISSION},
 )
 def create(
+    request: Request,
     body: RequestBody,
     store: Store,
     settings: Configuration,
@@ -92,6 +93,7 @@ def create(
     are queued again by that, and run once the trials have ended that their group runs at that moment. Another one
     under the name is refused (409).
     """
+    request.state.tried = dry_run  # for the audit
     submission = parse_comparison_submission(body, settings, who)
     if dry_run:
         dry = comparison_dry_run(submission.spec)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import examples, live
 from service.declared_problems import problems
 from service.event_views import EventPage, event_page
-from service.problems import NotAcceptable
+from service.refusals import NotAcceptable
 from service.routes import Store
 from service.store import events, studies
 

@@ -8,7 +8,7 @@ from service.routes import Configuration, Store
 from service.store import leases
 from service.store.database import DatabaseUnavailable
 from service.store.migrate import is_current
-from service.views import View
+from service.view import View
 
 router = APIRouter(tags=["health"])
 

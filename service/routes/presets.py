@@ -12,8 +12,8 @@ from mudman.specs.comparison import is_comparison
 from service import examples
 from service.cost import Cost, cost_of
 from service.declared_problems import problems
-from service.problems import UnknownPreset
-from service.views import View
+from service.refusals import UnknownPreset
+from service.view import View
 
 router = APIRouter(prefix="/presets", tags=["presets"])
 

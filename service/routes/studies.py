@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
@@ -75,6 +75,7 @@ class Filters(BaseModel):
     openapi_extra={"requestBody": examples.SUBMISSION},
 )
 def create(
+    request: Request,
     body: RequestBody,
     store: Store,
     settings: Configuration,
@@ -89,6 +90,7 @@ def create(
     again by that, and keeps the trials that count. Another spec under a name that the owner has used is refused (409),
     with the difference.
     """
+    request.state.tried = dry_run  # for the audit
     submission = parse_submission(body, settings, who)
     spec = submission.spec
     if dry_run:
@@ -145,8 +147,11 @@ def read_labels(given: list[str]) -> dict[str, str]:
     for label in given:
         key, colon, value = label.partition(":")
         if not (key and colon):
-            raise RequestValidationError(
-                [{"loc": ("query", "label"), "msg": f"{label!r} is not key:value", "type": "label"}]
-            )
-        labels[key] = value
+            raise _wrong_label(f"{label!r} is not key:value")
+        if labels.setdefault(key, value) != value:
+            raise _wrong_label(f"no label {key!r} is both {labels[key]!r} and {value!r}")
     return labels
+
+
+def _wrong_label(message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("query", "label"), "msg": message, "type": "label"}])

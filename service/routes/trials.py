@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from mudman.results import Outcome
 from service import examples
 from service.declared_problems import problems
-from service.problems import NoValidTrial, UnknownTrial
+from service.refusals import NoValidTrial, UnknownTrial
 from service.routes import Store
 from service.routes.repeats import confirmation_of
 from service.store import checkpoints, pages, standing, studies

@@ -5,6 +5,7 @@ folder > default. ``origins`` says where each value came from.
 """
 
 import difflib
+import json
 import math
 import os
 import tomllib
@@ -100,7 +101,7 @@ class Settings(BaseSettings):
     """Port that the API listens on; 0: any free one."""
     access: Literal["off", "tokens"] = "off"
     """Whether each request needs a token. ``off`` only where the API listens on loopback."""
-    hosts: list[str] = []
+    hosts: list[str] = Field([], examples=[["sweeps.example.org"]])
     """Names by which requests may call the API, beside those of loopback; empty, with tokens: any."""
     requests_per_minute: int = Field(1200, ge=0)
     """That one token, or one address without, may send to one API process; a sixth of it at once. 0: any number. This
@@ -128,9 +129,9 @@ class Settings(BaseSettings):
     there within a day."""
     preparation_seconds: FiniteFloat = Field(3600.0, gt=0)
     """Seconds that the preparation of one study may take, once it has begun; then the study fails."""
-    owner_weights: dict[str, Annotated[FiniteFloat, Field(gt=0)]] = {}
+    owner_weights: dict[str, Annotated[FiniteFloat, Field(gt=0)]] = Field({}, examples=[{"some owner": 2}])
     """Shares of the cluster that owners have beside each other, by name; 1 for those that are not named."""
-    owner_quotas: dict[str, Quota] = {}
+    owner_quotas: dict[str, Quota] = Field({}, examples=[{"some owner": {"gpus": 1.5}}])
     """``{cpus, gpus, trials}`` that an owner's trials may hold at once, by name; ``*``: of each one not named."""
     dashboard_trials: int = Field(20_000, ge=0)
     """Trials of the largest study that Optuna's dashboard shows: it reads all of them into the API's memory."""
@@ -164,10 +165,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError(_explained(error, layers)) from None
         except UnreadableSetting as error:
-            name = next((name for name in type(self).model_fields if f'"{name}"' in str(error)), "")
+            name, field = next(one for one in type(self).model_fields.items() if f'"{one[0]}"' in str(error))
             raise SettingsError(
-                f"{PREFIX}{name.upper()} is not valid JSON. Remedy: write it as one JSON object, for example "
-                f'{{"some owner": …}}'
+                f"{PREFIX}{name.upper()} is not valid JSON. Remedy: write it as, for example, "
+                f"{json.dumps(field.examples[0])}"
             ) from None
         self._origins = {name: layers.origin(name) for name in type(self).model_fields}
 

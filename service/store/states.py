@@ -63,12 +63,16 @@ TRANSITIONS: dict[Action, dict[State, State]] = {
 }
 
 
+ASKED = frozenset(Action) - {Action.PREPARE, Action.RUN, Action.COMPLETE, Action.FAIL}
+"""By people; the others are what runners do."""
+
+
 class RefusedTransition(MudmanError):
     """The study is in a state in which this cannot be done to it."""
 
     def __init__(self, study_id: str, current: State, action: Action):
         fit = ", ".join(TRANSITIONS[action])
-        possible = ", ".join(sorted(other for other in Action if current in TRANSITIONS[other]))
+        possible = ", ".join(sorted(other for other in Action if current in TRANSITIONS[other] and other in ASKED))
         super().__init__(
             f"Study {study_id} is {current} and cannot be {action}: only a study that is {fit} can. "
             f"This one can be: {possible}."

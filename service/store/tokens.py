@@ -51,10 +51,6 @@ class Known:
     expired: bool
     revoked: bool
 
-    @property
-    def good(self) -> bool:
-        return not (self.expired or self.revoked)
-
 
 def new_text() -> str:
     return PREFIX + secrets.token_urlsafe(32)

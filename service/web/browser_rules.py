@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.access.refusals import CrossSite
+from service.access.rules import SAFE
 from service.web.headers import HEADERS
 
-_SAFE = ("GET", "HEAD", "OPTIONS")
 _OURS = ("same-origin", "none")
 """``Sec-Fetch-Site`` of our own pages, and of what a person typed."""
 
@@ -33,7 +33,7 @@ class BrowserRules:
                     headers.setdefault(name, value)
             await send(message)
 
-        if scope["method"] not in _SAFE and _foreign(Headers(scope=scope)):
+        if scope["method"] not in SAFE and _foreign(Headers(scope=scope)):
             detail = "A page of another site asked for this change. Remedy: ask for it from a page of this address."
             refusal = problems.document(Request(scope), CrossSite(detail))
             await refusal(scope, receive, answer)

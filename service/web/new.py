@@ -1,25 +1,23 @@
 """The form for a new study or comparison. It works without scripts: each button posts it whole, and the server answers
 it with text and fields in agreement and what is wrong. A script posts it as it is typed."""
 
-import io
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Request
-from ruamel.yaml import YAML
 from starlette.responses import RedirectResponse, Response
 
 from mudman import presets
-from mudman.documents import read_yaml
+from mudman.documents import read_yaml, write_yaml
 from mudman.faults import MudmanError, SpecError
 from mudman.specs.comparison import is_comparison
 from service import bodies, problems
 from service.access.caller import Caller
 from service.bodies import Body, parse_comparison_submission, parse_submission
 from service.cost import comparison_dry_run, cost_of
-from service.problems import BodyTooLarge
+from service.refusals import BodyTooLarge
 from service.routes import Configuration, Store, Text, Who, comparisons, studies
 from service.routes.presets import show as show_preset
 from service.web import fields
@@ -44,7 +42,7 @@ async def _form(request: Request) -> dict[str, str]:
 @router.get("/ui/new")
 def new(request: Request, settings: Configuration, who: Who, preset: Text = _FIRST):
     said = show_preset(preset)
-    return _page(request, settings, who, said["name"], as_yaml(said["spec"]))
+    return _page(request, settings, who, said["name"], write_yaml(said["spec"]))
 
 
 @router.post("/ui/new")
@@ -58,9 +56,11 @@ def change(
     text, preset = form.get("spec", ""), form.get("preset", _FIRST)
     with suppress(SpecError):  # the check of the text says what is wrong with it
         text = fields.changed(text, _given(form), _of(form, _BEFORE))
-    if form.get("action") == "start":
+    starts = form.get("action") == "start"
+    request.state.tried = not starts  # for the audit: a script posts the form as it is typed
+    if starts:
         try:
-            return _start(text, store, settings, who)
+            return _start(request, text, store, settings, who)
         except MudmanError as error:
             return _page(request, settings, who, preset, text, refusal=error)
     return _page(request, settings, who, preset, text)
@@ -76,9 +76,9 @@ def _of(form: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in form.items() if name.startswith(prefix)}
 
 
-def _start(text: str, store: Any, settings: Any, who: Caller) -> Response:
+def _start(request: Request, text: str, store: Any, settings: Any, who: Caller) -> Response:
     create = comparisons.create if _kind(text) == "comparison" else studies.create
-    made = create(Body(text.encode(), "yaml"), store, settings, who, Response())
+    made = create(request, Body(text.encode(), "yaml"), store, settings, who, Response())
     return RedirectResponse(f"/ui{made.links.self}", 303)
 
 
@@ -92,17 +92,20 @@ def _kind(text: str) -> Literal["study", "comparison"]:
 def _page(
     request: Request, settings: Any, who: Caller, preset: str, text: str, *, refusal: MudmanError | None = None
 ) -> Response:
-    kind, verdict, faults = _kind(text), "", []
+    """``refusal``: why it was not started, which the answer's status says too."""
+    kind, starts = _kind(text), refusal is not None
+    verdict, faults, status = "", [], 200
     if refusal is None:
         try:
             verdict = _valid(kind, Body(text.encode(), "yaml"), settings, who)
-        except SpecError as error:
+        except MudmanError as error:
             refusal = error
     if refusal is not None:
         said = problems.describe(request, refusal)
-        verdict, faults = said["detail"], said["errors"]
+        verdict, faults, status = said["detail"], said["errors"], said["status"] if starts else 200
     return render(
         "new.html",
+        status,
         names=presets.names(),
         preset=presets.about(preset),
         kind=kind,
@@ -115,7 +118,7 @@ def _page(
 
 
 def _valid(kind: str, body: Body, settings: Any, who: Caller) -> str:
-    """What it would cost. Raises ``SpecError``."""
+    """What it would cost. Raises ``SpecError``, ``NotInYourName``."""
     if kind == "comparison":
         dry = comparison_dry_run(parse_comparison_submission(body, settings, who).spec)
         trials, passes, unused = dry.trials, dry.passes_total, []
@@ -125,11 +128,3 @@ def _valid(kind: str, body: Body, settings: Any, who: Caller) -> str:
         trials, passes, unused = cost.trials, cost.passes_total, spec.unused()
     more = f" Not used by this method: {', '.join(unused)}." if unused else ""
     return f"Valid: {trials} trials, {passes:,} passes with the attack on the untouched model.{more}"
-
-
-def as_yaml(document: dict[str, Any]) -> str:
-    text, writer = io.StringIO(), YAML()
-    writer.default_flow_style = None  # small mappings on one line
-    writer.width = 100
-    writer.dump(document, text)
-    return text.getvalue()

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
+from pydantic import BeforeValidator
 from starlette.responses import RedirectResponse
 
 from mudman.results import Outcome
@@ -11,7 +12,7 @@ from service.comparison_table import Row
 from service.comparison_table import table as make_table
 from service.comparison_views import ComparisonView
 from service.event_views import event_page
-from service.problems import NoValidTrial
+from service.refusals import NoValidTrial
 from service.routes import Configuration, Store, Text, checkpoints, cluster, comparisons, studies, trials
 from service.store import comparisons as compared
 from service.store import events, recent, running
@@ -28,16 +29,18 @@ CHARTS = 6
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 Cursor = Annotated[str, Query(max_length=500)]
+_NONE = BeforeValidator(lambda value: value or None)
+"""A filter that is not set: browsers send it empty."""
 
 
 @router.get("/")
 def index(
     store: Store,
-    state: State | None = None,
-    text: Text | None = None,
+    state: Annotated[State | None, _NONE] = None,
+    text: Annotated[Text | None, _NONE] = None,
     cursor: Cursor | None = None,
 ):
-    wanted = studies.Filters(state=[state] if state else [], text=text or None, cursor=cursor, limit=25)
+    wanted = studies.Filters(state=[state] if state else [], text=text, cursor=cursor, limit=25)
     first = not (state or text or cursor)
     newest = comparisons.list_comparisons(store, comparisons.Filters(limit=10)).items if first else []
     return render(
@@ -56,7 +59,7 @@ def favicon():
 
 
 @router.get("/ui/studies/{study_id}")
-def study(study_id: str, store: Store, outcome: Outcome | None = None, cursor: Cursor | None = None):
+def study(study_id: str, store: Store, outcome: Annotated[Outcome | None, _NONE] = None, cursor: Cursor | None = None):
     with store.begin() as session:
         row = stored.get(session, study_id)
         newest = row.last_event  # before all else: what comes after it is streamed

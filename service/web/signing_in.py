@@ -13,7 +13,7 @@ from service.access.recognition import recognise
 from service.access.refusals import NotAuthenticated
 from service.bodies import read
 from service.routes import Configuration, Store
-from service.web.pages import Page
+from service.web.page import Page
 from service.web.rendering import render
 
 router = APIRouter(route_class=Page, include_in_schema=False)

@@ -9,6 +9,7 @@ from problem_documents import assert_problem
 from sqlalchemy import text
 
 from mudman import presets
+from mudman.documents import write_yaml
 from service.access import rules
 from service.store import tokens
 from service.store.scopes import Scope
@@ -287,6 +288,65 @@ def test_changes_and_refusals_are_on_record(api, as_, database):
     assert {one["address"] for one in found[:4]} == {"testclient"}
     assert {one["owner"] for one in audited(api, as_, "&owner=bob")} == {"bob"}
     assert {one["status"] for one in audited(api, as_, "&status=403")} == {403}
+
+
+def test_who_asks_for_a_page_without_a_good_token_is_on_record_too(api, as_):
+    page = {"Accept": "text/html"}
+    assert_problem(api.get("/studies", headers=page | {"Authorization": "Bearer nonsense"}), 401, "not-authenticated")
+    led = api.get("/", headers=page | {"Cookie": "mudman_token=nonsense"}, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (303, "/ui/sign-in?next=%2F")
+    assert [(one["path"], one["status"], one["detail"]) for one in audited(api, as_)[:2]] == [
+        ("/", 401, "not-authenticated"),
+        ("/studies", 401, "not-authenticated"),
+    ]
+
+
+def test_no_parameter_hides_a_change(api, as_):
+    made = submit(api, as_("ann"), "not hidden").json()["id"]
+    api.post(f"/studies/{made}/cancel?dry_run=true", headers=as_("ann"))
+    api.delete(f"/studies/{made}?dry_run=1", headers=as_("ann"))
+    api.post("/tokens?dry_run=true", json={"owner": "ann", "scope": "read"}, headers=as_("root"))
+    api.post("/studies?dry_run=0", json={"preset": "quickstart", "overrides": {"name": "made"}}, headers=as_("ann"))
+    found = audited(api, as_)
+    assert [(one["method"], one["path"], one["status"]) for one in found[:4]] == [
+        ("POST", "/studies", 201),
+        ("POST", "/tokens", 201),
+        ("DELETE", f"/studies/{made}", 204),
+        ("POST", f"/studies/{made}/cancel", 200),
+    ]
+
+
+def test_what_is_only_tried_is_no_event(api, as_):
+    before = audited(api, as_)
+    variants = {"variants": {"sign": {}, "no_mask": {"method.mask": "none"}}}
+    document = presets.load("quickstart") | {"name": "only tried"}
+    assert api.post("/studies?dry_run=true", json=document, headers=as_("ann")).status_code == 200
+    assert api.post("/studies?dry_run=true", json=document | {"budget": 1}, headers=as_("ann")).status_code == 422
+    assert api.post("/comparisons?dry_run=true", json=document | variants, headers=as_("ann")).status_code == 200
+    assert audited(api, as_) == before
+
+
+def test_the_form_is_on_record_where_it_starts_something_and_not_while_it_is_typed(api, as_):
+    submit(api, as_("ann"), "taken")
+    before = audited(api, as_)
+    text = write_yaml(presets.load("quickstart", {"name": "taken", "budget.trials": 3}))
+    page = api.post("/ui/new", data={"spec": text}, headers=as_("ann"))
+    assert (page.status_code, "Valid: 3 trials" in page.text) == (200, True)
+    assert audited(api, as_) == before
+    page = api.post("/ui/new", data={"spec": text, "action": "start"}, headers=as_("ann"))
+    assert (page.status_code, "already has a study named" in page.text) == (409, True)
+    new = audited(api, as_)[: -len(before)]
+    assert [(one["path"], one["status"], one["detail"]) for one in new] == [("/ui/new", 409, "name-taken")]
+
+
+@pytest.mark.parametrize("action", ["check", "start"])
+def test_the_form_keeps_what_was_typed_in_anothers_name(api, as_, action):
+    text = write_yaml(presets.load("quickstart", {"name": "not mine", "owner": "bob"}))
+    page = api.post("/ui/new", data={"spec": text, "action": action}, headers=as_("ann"))
+    assert page.status_code == (200 if action == "check" else 403)
+    assert 'id="verdict"' in page.text
+    assert "owner: bob" in page.text
+    assert "names owner" in page.text
 
 
 def test_audit_events_page(api, as_):

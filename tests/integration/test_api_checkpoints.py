@@ -118,8 +118,13 @@ def test_downloads_whole_and_in_part(keeping_api, study):
         answer = keeping_api.get(weights, headers={"Range": asked})
         assert (answer.status_code, answer.content) == (206, content[start:end])
         assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/2500000"
-    assert keeping_api.get(weights, headers={"Range": "bytes=-5"}).status_code == 200, "a form that is not honoured"
-    assert_problem(keeping_api.get(weights, headers={"Range": "bytes=2500000-"}), 416, "no-such-range")
+    for none in ("bytes=-5", "bytes=5-3", "bytes=2500000-1"):
+        answer = keeping_api.get(weights, headers={"Range": none})
+        assert (answer.status_code, answer.content) == (200, content), "a form that is not honoured, or no range"
+    for behind in ("bytes=2500000-", "bytes=2500000-2500001"):
+        answer = keeping_api.get(weights, headers={"Range": behind})
+        assert_problem(answer, 416, "no-such-range")
+        assert answer.headers["content-range"] == "bytes */2500000"
 
 
 def test_refusals(api, keeping_api, database, study):

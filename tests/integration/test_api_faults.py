@@ -192,6 +192,7 @@ def test_local_folders_lie_below_the_data_root(api, data_root):
         ("limit=9999", "limit"),
         ("limit=x", "limit"),
         ("label=nocolon", "label"),
+        ("label=team:red&label=team:blue", "label"),
         ("text=%00", "text"),
         ("owner=%00", "owner"),
         ("label=a:%00", "label"),

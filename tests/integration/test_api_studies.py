@@ -152,6 +152,7 @@ def test_list_filters(api, five):
     assert set(_ids(api, "owner=pager&state=cancelled&state=queued")) >= set(five)
     assert _ids(api, "label=team:red") == [five[3], five[1]]
     assert _ids(api, "label=team:red&label=number:3") == [five[3]]
+    assert _ids(api, "label=team:red&label=team:red") == [five[3], five[1]]
     assert _ids(api, "owner=pager&text=PAGE_3") == [five[3]]
     assert _ids(api, "owner=pager&text=Page%253") == []  # a literal percent sign, not a wildcard
     assert _ids(api, "owner=pager&model=tiny-neox") == []

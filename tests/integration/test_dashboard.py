@@ -91,6 +91,14 @@ def test_a_study_that_is_too_large_for_it_is_refused_and_the_others_are_shown(da
         assert enough.get(f"/api/studies/{number}", headers=root).status_code == 200
 
 
+@pytest.mark.parametrize("form", ["0{:09}", "00{}", "-{}", "+{}", "{}%0A", "99999999999", "2147483648", "0", "a"])
+@pytest.mark.parametrize("place", ["/api/studies/{}", "/csv/{}", "/api/studies/{}/param_importances"])
+def test_no_other_way_to_write_a_number_passes_by_the_limit(database, number, root, form, place):
+    with guarded(database, dashboard_trials=0) as small:
+        answer = small.get(place.format(form.format(number)), headers=root)
+        assert_problem(answer, 404, "not-found")
+
+
 def test_optuna_is_loaded_when_somebody_looks_and_not_before():
     code = """
 import sys

@@ -15,6 +15,7 @@ from mudman.specs import parse
 from service import doctor
 from service.doctor import Finding, database, machine, software, sweeps, system
 from service.endpoint import Endpoint
+from service.installation import embedded
 from service.store import events, leases, nodes, studies, tokens
 from service.store.database import Database
 from service.store.scopes import Scope
@@ -195,6 +196,14 @@ def test_a_supervisor_that_lives_holds_its_lock(state_dir):
         assert system.embedded(state_dir, endpoint(1)).ok
         assert system.embedded(state_dir, None).found == "is being started or stopped"
     assert system.embedded(state_dir, endpoint(1)).ok is False
+
+
+def test_another_process_with_the_number_of_one_that_was_killed_is_no_supervisor(state_dir):
+    endpoint(os.getpid()).write(state_dir)
+    assert embedded(Settings(state_dir=state_dir)) is None
+    with (state_dir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert embedded(Settings(state_dir=state_dir)) == endpoint(os.getpid())
 
 
 def test_a_lock_that_cannot_be_looked_at_says_nothing(state_dir):

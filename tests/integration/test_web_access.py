@@ -97,6 +97,22 @@ def test_a_token_opens_the_page_that_was_asked_for(browser, database, running, c
     browser.shows("Sign in")
 
 
+def test_who_is_signed_out_while_typing_is_told(browser, database, complaints):  # noqa: F811
+    complaints += ["401", "403"]
+    signed_in(browser, database, "sue", "submit", "/ui/new")
+    browser.shows("Valid: ", "#verdict")
+    text = browser.value("document.getElementById('spec').value").replace("trials: 10", "trials: 7")
+    with database.begin() as session:
+        for one in tokens.every(session, "sue"):
+            tokens.revoke(session, one.id)
+    browser.set("#spec", text)
+    browser.shows("You are signed out", "#verdict")
+    assert browser.value("document.getElementById('spec').value") == text
+    signed_in(browser, database, "eve", "read", "/ui/new")
+    browser.set("#spec", text)
+    browser.shows("Your token only reads", "#verdict")
+
+
 def test_somebody_elses_study_can_be_read_and_its_buttons_say_why_not(browser, database, running, complaints):  # noqa: F811
     complaints.append("403")
     signed_in(browser, database, "bob", "submit", f"/ui/studies/{running}")

@@ -12,13 +12,12 @@ from test_api_comparisons import post
 from test_api_trials import finish, result
 
 from mudman import presets
-from mudman.documents import read_yaml
+from mudman.documents import read_yaml, write_yaml
 from mudman.results import Fault, Outcome
 from service.store import studies
 from service.store.states import Action
 from service.store.tables import Study
 from service.web.fields import changed, sections
-from service.web.new import as_yaml
 
 NASTY = "<script>alert(1)</script>\"'&{{7*7}}"
 VOID = {"meta", "link", "input", "br", "line", "circle", "rect", "path"}
@@ -217,7 +216,7 @@ def test_the_form_starts_what_it_holds(api):
     assert answer.status_code == 303
     assert "by form" in api.get(answer.headers["location"]).text
     taken = post_form(api, page, "start", name="by form", **{"budget.trials": "4"})
-    assert (taken.status_code, "already has a study named" in taken.text) == (200, True)
+    assert (taken.status_code, "already has a study named" in taken.text) == (409, True)
     assert "trials: 4" in spec_in(taken.text), "nothing that was typed is lost"
     page = api.get("/ui/new?preset=dynamics-llama-small").text
     answer = post_form(api, page, "start", name="two by form")
@@ -226,7 +225,7 @@ def test_the_form_starts_what_it_holds(api):
 
 @pytest.mark.parametrize("name", ["quickstart", "dynamics-llama-small", "wmdp-llama", "additions-smol-cruelty"])
 def test_fields_change_what_they_show_and_nothing_else(name: str):
-    text = as_yaml(presets.load(name))
+    text = write_yaml(presets.load(name))
     found = {field.path: field.value for section in sections(text) for field in section.fields}
     assert read_yaml(changed(text, found, found)) == read_yaml(text)
     assert changed(text, found | {"name": "other"}, found) != text
@@ -259,6 +258,14 @@ def test_pages_of_trials_follow_each_other(api, database):
         seen += [int(one) for one in found if one.isdigit()]
         address = next((given["href"] for _, given in elements if given.get("rel") == "next"), None)
     assert [ordinal for ordinal in seen if ordinal != 59] == list(range(59)), "the best is linked on every page"
+
+
+def test_filters_that_are_not_set_are_sent_empty_by_browsers(api, study):
+    assert api.get("/?text=&state=").text == api.get("/").text
+    here = f"/ui/studies/{study}"
+    assert api.get(f"{here}?outcome=").text == api.get(here).text
+    for chosen in ("/?text=&state=queued", f"{here}?outcome=valid"):
+        assert "selected" in api.get(chosen).text
 
 
 def test_wrong_addresses_are_pages_too(api, study):

@@ -10,7 +10,8 @@ async function check(typed) {
   try {
     const answer = await fetch("/ui/new", { method: "POST", body });
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (mine !== asked || !fresh.getElementById("verdict")) return; // something newer was typed
+    if (mine !== asked) return; // something newer was typed
+    if (!fresh.getElementById("verdict")) { say(refusal(answer.status)); return; }
     const spec = document.getElementById("spec"), fields = document.getElementById("fields");
     if (typed !== spec) spec.value = fresh.getElementById("spec").value;
     const others = fresh.getElementById("fields");
@@ -25,8 +26,20 @@ async function check(typed) {
     verdict.replaceChildren(...other.childNodes);
     submit.disabled = verdict.className !== "fine";
   } catch {
-    if (mine === asked) document.getElementById("verdict").textContent = "The server does not answer. Try again.";
+    if (mine === asked) say("The server does not answer. Try again.");
   }
+}
+
+function say(text) {
+  const verdict = document.getElementById("verdict");
+  verdict.className = "problem";
+  verdict.textContent = text;
+}
+
+function refusal(status) {
+  if (status === 401) return "You are signed out. Sign in from another tab, then go on here: what was typed stays.";
+  if (status === 403) return "Your token only reads. What was typed stays.";
+  return `The server refuses this (status ${status}). What was typed stays.`;
 }
 
 form.addEventListener("input", (event) => {

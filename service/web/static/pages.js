@@ -72,6 +72,4 @@ document.addEventListener("submit", (event) => {
     event.preventDefault();
     post(form.dataset.post, Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, Number(value)])));
   }
-  // A filter that is not set is not sent.
-  for (const field of form.querySelectorAll("[data-optional]")) field.disabled = !field.value;
 });

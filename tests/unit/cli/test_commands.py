@@ -123,6 +123,36 @@ def test_unknown_command_and_option(mudman):
     assert mudman("ls", "--jsn").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("file", "code", "words"),
+    [
+        ("missing/x.svg", 1, "there is no folder missing"),
+        ("text/x.svg", 1, "there is no folder text"),
+        ("folder.svg", 2, "is a directory"),
+    ],
+)
+def test_where_nothing_can_be_written_no_server_is_asked(mudman, tmp_path: Path, file, code, words):
+    (tmp_path / "text").write_text("no folder")
+    (tmp_path / "folder.svg").mkdir()
+    for arguments in (["figure", "searched", "history"], ["export", "searched"]):
+        done = mudman(*arguments, file)
+        assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_export_is_not_verified(mudman, tmp_path: Path):
+    (tmp_path / "trials.parquet").write_bytes(b"PAR1\xff")
+    done = mudman("verify", "trials.parquet")
+    assert (done.returncode, "it is neither JSON nor a bundle" in done.stderr) == (1, True), done.stderr
+    assert "mudman export ID FILE" in done.stderr
+    (tmp_path / "cut.json").write_text('{"format": ')
+    done = mudman("verify", "cut.json")
+    assert (done.returncode, "is not valid JSON at line 1" in done.stderr) == (2, True), done.stderr
+    assert "submitted" not in done.stderr
+    done = mudman("verify", str(tmp_path))
+    assert (done.returncode, "is a directory" in done.stderr) == (2, True), done.stderr
+
+
 def test_config_tells_origins(mudman):
     done = mudman("config", "--json", MUDMAN_PORT="9009")
     rows = {row["setting"]: row for row in json.loads(done.stdout)}

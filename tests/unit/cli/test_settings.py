@@ -1,7 +1,9 @@
 """Order of settings: flag > environment > file of the current folder > file of the state folder > default."""
 
+import json
 import os
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -136,10 +138,22 @@ def test_owners_have_weights_and_quotas_as_tables_of_the_file_or_json_of_the_env
         ("MUDMAN_OWNER_QUOTAS", '{"ann": {"cpus": NaN}}', "leave it out where there is no limit"),
         ("MUDMAN_OWNER_QUOTAS", '{"ann": {"trials": Infinity}}', "leave it out where there is no limit"),
         ("MUDMAN_OWNER_QUOTAS", "ann=3", "MUDMAN_OWNER_QUOTAS is not valid JSON"),
+        ("MUDMAN_OWNER_WEIGHTS", "ann=3", 'for example, {"some owner": 2}'),
+        ("MUDMAN_HOSTS", "sweeps.example.org", 'for example, ["sweeps.example.org"]'),
     ],
 )
-def test_wrong_weights_and_quotas_are_named(name, value, words, monkeypatch: pytest.MonkeyPatch):
+def test_wrong_weights_quotas_and_lists_are_named(name, value, words, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as refused:
         Settings()
     assert words in str(refused.value)
+
+
+def test_each_setting_that_is_written_as_json_has_an_example_that_is_taken(monkeypatch: pytest.MonkeyPatch):
+    written = {
+        name: field for name, field in Settings.model_fields.items() if get_origin(field.annotation) in (list, dict)
+    }
+    assert written.keys() >= {"hosts", "owner_weights", "owner_quotas"}
+    for name, field in written.items():
+        monkeypatch.setenv(f"MUDMAN_{name.upper()}", json.dumps(field.examples[0]))
+    Settings()
