@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from mudman.specs import StudySpec
 
 CARD = "README.md"
+_FOLDED = (
+    "The method trained adapters, and they are folded into these weights: what is computed with them is what was "
+    "attacked within rounding, not bit for bit. The attack below trained weights and adapters alike; one on these "
+    "weights starts at the same losses within rounding, and may take another course from there."
+)
 _VERSIONS = ("mudman", "torch", "transformers", "safetensors", "datasets")
 
 
@@ -37,12 +42,14 @@ def card(
         front["base_model"] = spec.model.id
     of = spec.repeats.study if spec.repeats else spec.name
     trial = "" if keeping.ordinal is None else f", trial {keeping.ordinal} of study `{of}`"
+    folded = getattr(spec.method, "lora", None) is not None
     parts = [
         f"---\n{_yaml(front)}---",
         f"# {spec.model.id}, unlearned by {spec.method.type}",
         f"The weights of `{spec.model.id}` (revision `{bench.revision}`, {spec.model.dtype}) after unlearning and "
         f"before the attack below{trial}. {_checked(checked)} `checkpoint.json` holds the whole spec, the curves, and "
         "the SHA-256 of each file.",
+        _FOLDED if folded else "",
         "## Does what was forgotten come back?",
         _numbers(spec, keeping, result),
         f"The attack: {spec.attack.passes} passes of relearning on texts of the forgotten kind, at rate "
