@@ -120,7 +120,7 @@ def folded(model: nn.Module) -> dict[str, Tensor]:
     for name, layer in model.named_modules():
         for own, adapter in [(own, child) for own, child in layer.named_children() if isinstance(child, Adapter)]:
             weight = f"{name}.weight"
-            state[weight] = torch.addmm(state[weight], adapter.b, adapter.a, alpha=adapter.scale)
+            state[weight] = state[weight].clone().addmm_(adapter.b, adapter.a, alpha=adapter.scale)  # in full precision
             for part in adapter.state_dict():
                 del state[f"{name}.{own}.{part}"]
     return state

@@ -11,7 +11,9 @@ from small_models import identical, small_model, snapshot
 import mudman
 from mudman.engine import Evaluation
 from mudman.evals.loss import token_losses
+from mudman.lora import attach, folded
 from mudman.specs import MethodSpec, parse_as
+from mudman.specs.components import LoraSpec
 
 LOOPS = 4
 
@@ -60,3 +62,12 @@ def test_an_attack(family, more, large, monkeypatch):
 
 def test_losses_of_tokens():
     assert torch.tensor(token_losses(small_model("llama"), FORGET[:1])).isfinite().all()
+
+
+def test_adapters_are_folded_in_the_type_of_the_weights():
+    model = small_model("llama")
+    adapters = attach(model, ["lm_head"], LoraSpec(rank=2), seed=0)
+    torch.nn.init.normal_(adapters.adapters[0].b)
+    weight = folded(model)["lm_head.weight"]
+    adapters.merge()
+    assert torch.equal(weight, model.lm_head.weight)
