@@ -18,19 +18,34 @@ def computing(model: ModelSpec, device: torch.device) -> Iterator[None]:
     if device.type == "cpu":
         with large_tensors_kept(), fast_products(torch.bfloat16 if model.compute else None):
             yield
-    elif model.compute == "bfloat16":
-        # Weights change between forwards: a copy of them that was kept would be stale.
-        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+        return
+    with _deterministic():
+        if model.compute == "bfloat16":
+            # Weights change between forwards: a copy of them that was kept would be stale.
+            with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+                yield
+        elif model.compute == "tf32":
+            before = torch.backends.cuda.matmul.allow_tf32
+            torch.backends.cuda.matmul.allow_tf32 = True
+            try:
+                yield
+            finally:
+                torch.backends.cuda.matmul.allow_tf32 = before
+        else:
             yield
-    elif model.compute == "tf32":
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = True
-        try:
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
-    else:
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """On a card the same seeds give the same values only where that is asked for: many kernels add in the order in
+    which their threads come. Of one that has no other form (``kthvalue``) torch warns. What products need for it must
+    be in the environment before the process starts (``CUBLAS_WORKSPACE_CONFIG=:4096:8``), as our nodes have it."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
         yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _check(model: ModelSpec, device: torch.device) -> None:
