@@ -52,6 +52,14 @@ def _check(model: ModelSpec, device: torch.device) -> None:
     if model.compute == "tf32" and device.type == "cpu":
         remedy = "leave model.compute out, or give the trials a GPU (resources.gpus)"
         raise SpecError.at("model.compute", "tf32 is a type of GPUs, and the trials run on a CPU", remedy)
-    if model.compute == "bfloat16" and not (has_bfloat16() if device.type == "cpu" else torch.cuda.is_bf16_supported()):
-        remedy = "leave model.compute out: it would be slower than float32"
-        raise SpecError.at("model.compute", "this machine's processor has no products in bfloat16", remedy)
+    if model.compute and not _has(model.compute, device):
+        remedy = "leave model.compute out: it would be no faster than float32"
+        raise SpecError.at("model.compute", f"this machine's processor has no products in {model.compute}", remedy)
+
+
+def _has(compute: str, device: torch.device) -> bool:
+    if device.type == "cpu":
+        return has_bfloat16()
+    if compute == "bfloat16":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cuda.get_device_capability() >= (8, 0)

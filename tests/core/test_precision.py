@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mudman.faults import SpecError
 from mudman.precision import computing
 from mudman.specs import ModelSpec
 
@@ -31,3 +32,11 @@ def test_a_card_is_asked_for_the_same_values_every_time(capable, compute):
         assert flags() == (True, True, compute == "tf32"), "one kernel has no deterministic form: it warns"
         raise ZeroDivisionError
     assert flags() == before
+
+
+@pytest.mark.parametrize("compute", ["bfloat16", "tf32"])
+def test_a_card_that_would_only_imitate_a_type_is_refused(compute, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    with pytest.raises(SpecError, match=f"no products in {compute}"):
+        computing(ModelSpec(id="m", compute=compute), CARD).__enter__()
