@@ -16,7 +16,7 @@ from mudman.models import LoadedModel, load_model, longest_input
 from mudman.modules import matching_weights
 from mudman.precision import computing
 from mudman.results import Measurement, Point
-from mudman.sizes import LARGE
+from mudman.sizes import is_large
 from mudman.specs import NoUnlearning, StudySpec
 from mudman.specs.evaluations import Evaluation as EvaluationSpec
 from mudman.specs.evaluations import KlEvaluation
@@ -152,7 +152,7 @@ def bench_for(spec: StudySpec) -> Bench:
 def _snapshot(model: PreTrainedModel) -> tuple[torch.Tensor, ...]:
     """Copies of all weights: beside them, and in the host's memory where they take much of a card's."""
     weights = [parameter.detach() for parameter in model.parameters()]
-    if weights[0].is_cuda and sum(weight.nbytes for weight in weights) > LARGE:
+    if weights[0].is_cuda and is_large(sum(weight.nbytes for weight in weights)):
         return tuple(weight.cpu().pin_memory() for weight in weights)
     return tuple(weight.clone() for weight in weights)
 

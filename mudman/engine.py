@@ -24,7 +24,7 @@ from mudman.methods import METHODS
 from mudman.modes import in_mode
 from mudman.passes import Passes
 from mudman.results import Curve, Point
-from mudman.sizes import LARGE
+from mudman.sizes import is_large
 from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
 from mudman.trace import Trace
 
@@ -179,7 +179,7 @@ def relearn(
     schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, start, None, on_pass)
     counted = Passes(model, schedule.passed, spends_at_once=True)
     names, weights = zip(*_attacked(model, spec).items(), strict=True)
-    large = sum(weight.nbytes for weight in weights) >= LARGE
+    large = is_large(sum(weight.nbytes for weight in weights))
 
     def step(tokens: Tensor) -> Tensor:
         loss = cross_entropy(counted.forward(tokens).logits, tokens)

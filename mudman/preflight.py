@@ -11,7 +11,7 @@ from typing import Any
 
 from mudman.architectures import matches, suffixes, unmatched
 from mudman.faults import FieldFault, SpecError, checked
-from mudman.sizes import GROUP, LARGE
+from mudman.sizes import GROUP, is_large
 from mudman.specs import NoUnlearning, StudySpec
 
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -70,13 +70,15 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
 
 
 def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened: int) -> int:
-    """Bytes of what a trial holds at its peak: the weights and their snapshot; while unlearning, four numbers for each
-    that the method may change (gradient, adversary, accumulator, and one to spare), while attacked, a gradient of all,
-    or in a large model of the largest tensor; and the activations of one batch, by Korthikanti et al. (arXiv
-    2205.05198, equation 1) with all heads' attention."""
+    """Bytes of what a trial holds at its peak: the weights and their snapshot, which of a large model on a card lies in
+    the host's memory; while unlearning, four numbers for each that the method may change (gradient, adversary,
+    accumulator, and one to spare), while attacked, a gradient of all, or in a large model of the largest tensor; and
+    the activations of one batch, by Korthikanti et al. (arXiv 2205.05198, equation 1) with all heads' attention."""
     size = _BYTES[spec.model.dtype]
-    attacked = parameters if parameters * size < LARGE else number(config, "vocab_size") * number(config, "hidden_size")
-    held = 2 * parameters + max(4 * intervened, attacked if spec.attack.lora is None else 0)
+    large = is_large(parameters * size)
+    attacked = number(config, "vocab_size") * number(config, "hidden_size") if large else parameters
+    copies = 1 if large and spec.resources.gpus else 2
+    held = copies * parameters + max(4 * intervened, attacked if spec.attack.lora is None else 0)
     tokens, length = spec.batch.size * spec.batch.length, spec.batch.length
     hidden, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
     wide = max(4 * hidden, 2 * number(config, "intermediate_size"))

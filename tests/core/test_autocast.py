@@ -50,7 +50,7 @@ def test_every_method(name, family):
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 def test_an_attack(family, more, large, monkeypatch):
     if large:
-        monkeypatch.setattr("mudman.engine.LARGE", 0)
+        monkeypatch.setattr("mudman.sizes.LARGE", 0)
     model = small_model(family)
     before = snapshot(model)
     evaluation = Evaluation(FORGET[:1], RETAIN[:1])
