@@ -34,6 +34,9 @@ def own(tmp_path) -> Path:
     {"method.target_modules": ["mlp.up_proj", "q_proj", "embed_tokens", "norm"]},
     NEOX,
     NEOX | {"method.target_modules": ["dense", "group:qkv"]},
+    {"method.target_modules": ["lm_head"]},
+    NEOX | {"method.target_modules": ["lm_head"]},
+    {"method.target_modules": ["lm_head", "embed_tokens"]},
     {"method": {"type": "none"}},
 ])  # fmt: skip
 def test_it_is_what_the_loaded_model_says(changes):
