@@ -1,5 +1,7 @@
 """What stays in a worker between trials: the model, a snapshot of its weights, token batches, the first losses."""
 
+import gc
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +92,14 @@ def device_for(spec: StudySpec) -> torch.device:
     return torch.device("cuda")
 
 
+def give_back_memory() -> None:
+    """What torch keeps of a card beyond the tensors there are: others may share the card, and lack it."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        with suppress(RuntimeError):  # of a card that has failed, which the next call says too
+            torch.cuda.empty_cache()
+
+
 def bench_for(spec: StudySpec) -> Bench:
     """The bench of a study, kept from an earlier call where it fits; its model is as the last trial left it.
 
@@ -120,6 +130,7 @@ def bench_for(spec: StudySpec) -> Bench:
         _loaded.clear()
         _benches.clear()
         _evaluated.clear()
+        give_back_memory()
         _loaded[model_key] = load_model(spec.model, device)
     loaded = _loaded[model_key]
     model, tokenizer, seed = loaded.model, loaded.tokenizer, spec.seeds.data

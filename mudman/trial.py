@@ -39,7 +39,7 @@ def run_trial(
 
     import torch
 
-    from mudman.bench import device_for
+    from mudman.bench import device_for, give_back_memory
     from mudman.precision import computing
 
     threads = torch.get_num_threads()
@@ -53,13 +53,13 @@ def run_trial(
         return trial.result(Outcome.PRUNED, ended_by_check=True)
     except SpecError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return trial.result(Outcome.OUT_OF_MEMORY, fault=_fault(error))
     except Exception as error:  # noqa: BLE001 - whatever a trial raises is its result, stored with its traceback
-        ran_out = "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
-        return trial.result(Outcome.OUT_OF_MEMORY if ran_out else Outcome.ERROR, fault=_fault(error))
+        ended = trial.result(Outcome.OUT_OF_MEMORY if _ran_out(error) else Outcome.ERROR, fault=_fault(error))
     finally:
         torch.set_num_threads(threads)
+    if ended.outcome is Outcome.OUT_OF_MEMORY:  # here nothing refers to the trial's tensors any more
+        give_back_memory()
+    return ended
 
 
 def _run(
@@ -117,6 +117,14 @@ def _run(
         kept = checkpoints.finish(spec, chosen, bench, keeping, result)
         return result.model_copy(update={"checkpoint": kept})
     return result
+
+
+def _ran_out(error: Exception) -> bool:
+    import torch
+
+    words = str(error).lower()
+    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return typed or "can't allocate memory" in words or "out of memory" in words
 
 
 def _carry_on(progress: Progress) -> Decision:

@@ -1,10 +1,13 @@
 """Whole trials on the packaged models: reproducible, independent of each other, and every end is data."""
 
+import weakref
+
 import pytest
 import torch
 from studies import NEOX, small
 
 import mudman
+from mudman.bench import bench_for
 from mudman.faults import SpecError
 from mudman.preparation import prepare
 from mudman.registry import source_faults
@@ -242,6 +245,26 @@ class TestEnds:
         result = run(report=report)
         assert result.outcome is Outcome.OUT_OF_MEMORY
         assert result.fault.message == str(error)
+
+    def test_what_a_trial_held_of_a_card_goes_back_to_those_who_share_it(self, monkeypatch):
+        held, given_back = [], []
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append([each() for each in held]))
+
+        def report(progress: Progress) -> Decision:
+            large = torch.zeros(5)
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        run(report=report)
+        assert given_back == [[None]], "once, and when nothing is held any more"
+
+    def test_so_does_what_a_model_held_that_gives_way_to_another(self, monkeypatch):
+        given_back, first = [], weakref.ref(bench_for(small({"model.dtype": "bfloat16"})).model)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(first()))
+        bench_for(small(NEOX))
+        assert given_back == [None]
 
     def test_more_memory_than_there_is(self):
         # Four hundred terabytes are asked of torch, which refuses in its own words.
