@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML, YAMLError
 
+from mudman import objective
 from mudman.registry import model_place
 from mudman.results import Checkpoint, TrialResult
 
@@ -112,16 +113,14 @@ def _numbers(spec: "StudySpec", keeping: "Keeping", result: TrialResult) -> str:
         ("original model", before.forget_loss[0], before.retain_loss[0]),
         ("this model", result.forget_loss_unlearned, result.retain_loss_unlearned),
     ]
-    minimum = spec.objective.reduce == "min"
     for name, curve in (
         ("original model, attacked", keeping.baseline),
         ("this model, attacked", result.relearning),
         ("this model, attacked, as the search saw it", keeping.recorded),
     ):
         if curve is not None and curve.passes:
-            checks = [loss for loss in curve.forget_loss[1:] if loss is not None]
-            rows.append((name, (min(checks) if minimum else checks[-1]) if checks else None, curve.retain_loss[-1]))
-    said = f"forget loss{' (lowest of the attack)' if minimum else ''}"
+            rows.append((name, objective.judged(spec, curve), curve.retain_loss[-1]))
+    said = f"forget loss{' (lowest of the attack)' if spec.objective.reduce == 'min' else ''}"
     return _table(("model", said, "retain loss"), [(name, _loss(one), _loss(other)) for name, one, other in rows])
 
 
