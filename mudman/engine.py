@@ -26,9 +26,8 @@ from mudman.passes import Passes
 from mudman.results import Curve, Point
 from mudman.sizes import is_large
 from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
+from mudman.specs.base import CHECK_EVERY
 from mudman.trace import Trace
-
-CHECK_EVERY = 30  # passes; as published
 
 
 @dataclass(frozen=True)

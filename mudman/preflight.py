@@ -14,7 +14,6 @@ from mudman.faults import FieldFault, SpecError, checked
 from mudman.sizes import GROUP, is_large
 from mudman.specs import NoUnlearning, StudySpec
 
-_BYTES = {"float32": 4, "bfloat16": 2}
 _PROCESS = 700 * 2**20
 """Bytes of Python, torch and transformers by themselves."""
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
@@ -76,7 +75,7 @@ def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened
     the host's memory; while unlearning, four numbers for each that the method may change (gradient, adversary,
     accumulator, and one to spare), while attacked, a gradient of all, or in a large model of the largest tensor; and
     the activations of one batch, by Korthikanti et al. (arXiv 2205.05198, equation 1) with all heads' attention."""
-    size = _BYTES[spec.model.dtype]
+    size = spec.model.bytes_per_number
     large = is_large(parameters * size)
     attacked = number(config, "vocab_size") * number(config, "hidden_size") if large else parameters
     copies = 1 if large and spec.resources.gpus else 2

@@ -10,6 +10,7 @@ from mudman.faults import SpecError
 from mudman.record import BelowCut, Record, StopOrdered
 from mudman.results import Decision, Fault, Outcome, Progress, Report, TrialResult
 from mudman.specs import MethodSpec, StudySpec, parse, resolve
+from mudman.specs.base import CHECK_EVERY
 
 
 def run_trial(
@@ -83,7 +84,7 @@ def _run(
         0 if method.type == "none" else spec.budget.unlearn_passes,
         evaluation=bench.evaluation,
         start=bench.untouched,
-        check_every=spec.constraint.check_every if spec.constraint else 30,
+        check_every=spec.constraint.check_every if spec.constraint else CHECK_EVERY,
         stop_when=trial.is_over,
         pause_when=trial.constraint and trial.constraint.pauses,
         on_pass=trial.on_pass("unlearn", spec.budget.unlearn_passes),
