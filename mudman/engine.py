@@ -267,6 +267,7 @@ class _Schedule:
         forget, retain = (None if loss is None else loss.item() for loss in losses)
         return Point(passes=self.booked, forget_loss=forget, retain_loss=retain)
 
+    @torch.no_grad()
     def record(self, counted: Passes, names: Sequence[str], weights: Sequence[Tensor], zero_norms: int = 0) -> Record:
         finite = all(math.isfinite(norm) for norm in torch.stack(torch._foreach_norm(list(weights))).tolist())
         return Record(
