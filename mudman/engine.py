@@ -68,11 +68,6 @@ class Record:
     trace: results.Trace | None = None
     """Per loop, where it was asked for."""
 
-    @property
-    def passes(self) -> int:
-        """Booked passes."""
-        return self.passes_booked
-
 
 class Phase(NamedTuple):
     """The changed model and the record of what was done."""
