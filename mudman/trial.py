@@ -24,7 +24,8 @@ def run_trial(
 
     :param spec: the study, or the mapping that a spec file holds.
     :param hyperparameters: a value for every range of the method, by dotted path (``adversary.decay``).
-    :param report: called after every pass; answering ``Decision.STOP`` ends the trial before the next one.
+    :param report: called as each phase begins and after every pass; answering ``Decision.STOP`` ends the trial before
+        the next one.
     :param cuts: of the study's pruner (``mudman.pruning.cuts``), in nats per token by passes of the attack: a trial
         whose objective is below one at that check is pruned. Without them the attack runs to its end.
     :param keeping: where the unlearned weights are saved before they are attacked, with a card
@@ -76,18 +77,19 @@ def _run(
     trial.begin(bench)
 
     torch.manual_seed(spec.seeds.trial)
+    passes = 0 if method.type == "none" else spec.budget.unlearn_passes
     _, unlearning = unlearn(
         bench.model,
         bench.forget.training,
         bench.retain.training,
         method,
-        0 if method.type == "none" else spec.budget.unlearn_passes,
+        passes,
         evaluation=bench.evaluation,
         start=bench.untouched,
         check_every=spec.constraint.check_every if spec.constraint else CHECK_EVERY,
         stop_when=trial.is_over,
         pause_when=trial.constraint and trial.constraint.pauses,
-        on_pass=trial.on_pass("unlearn", spec.budget.unlearn_passes),
+        on_pass=trial.on_pass("unlearn", passes),
         trace=spec.record.trace,
     )
     trial.trace, trial.paused_passes = unlearning.trace, unlearning.paused_passes

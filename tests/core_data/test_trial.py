@@ -11,7 +11,7 @@ from mudman.bench import bench_for
 from mudman.faults import SpecError
 from mudman.preparation import prepare
 from mudman.registry import source_faults
-from mudman.results import Decision, Outcome, Progress, TrialResult
+from mudman.results import Curve, Decision, Outcome, Progress, TrialResult
 
 RATE = {"unlearning_rate": 0.003}
 
@@ -299,9 +299,22 @@ class TestProgress:
         seen: list[Progress] = []
         result = run(report=lambda progress: seen.append(progress) or Decision.CONTINUE)
 
-        points = [p.point for p in seen if p.point is not None]
-        curves = (*result.unlearning.forget_loss[1:], *result.relearning.forget_loss[1:])
-        assert tuple(point.forget_loss for point in points) == curves
+        for phase, curve in (("unlearn", result.unlearning), ("relearn", result.relearning)):
+            points = [p.point for p in seen if p.phase == phase and p.point is not None]
+            assert Curve.of(points) == curve, "also where it begins"
+
+    @pytest.mark.parametrize("phase", ["unlearn", "relearn"])
+    def test_a_trial_is_stopped_as_a_phase_begins(self, phase):
+        def report(progress: Progress) -> Decision:
+            return Decision.STOP if (progress.phase, progress.passes) == (phase, 0) else Decision.CONTINUE
+
+        result = run(report=report)
+        assert (result.outcome, result.passes_booked) == (Outcome.CANCELLED, 0 if phase == "unlearn" else 20)
+
+    def test_of_a_trial_that_unlearns_nothing(self):
+        seen: list[Progress] = []
+        run({"method": {"type": "none"}}, {}, report=lambda progress: seen.append(progress) or Decision.CONTINUE)
+        assert [(p.passes, p.of) for p in seen if p.phase == "unlearn"] == [(0, 0)]
 
     def test_comes_at_least_once_a_pass_where_more_are_made_than_booked(self):
         seen: list[Progress] = []
