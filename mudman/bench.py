@@ -1,5 +1,7 @@
 """What stays in a worker between trials: the model, a snapshot of its weights, token batches, the first losses."""
 
+import gc
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from mudman.modules import matching_weights
 from mudman.original import OriginalStates
 from mudman.precision import computing
 from mudman.results import Measurement, Point
-from mudman.sizes import LARGE
+from mudman.sizes import is_large
 from mudman.specs import NoUnlearning, StudySpec
 from mudman.specs.evaluations import Evaluation as EvaluationSpec
 from mudman.specs.evaluations import KlEvaluation
@@ -93,6 +95,14 @@ def device_for(spec: StudySpec) -> torch.device:
     return torch.device("cuda")
 
 
+def give_back_memory() -> None:
+    """What torch keeps of a card beyond the tensors there are: others may share the card, and lack it."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        with suppress(RuntimeError):  # of a card that has failed, which the next call says too
+            torch.cuda.empty_cache()
+
+
 def bench_for(spec: StudySpec) -> Bench:
     """The bench of a study, kept from an earlier call where it fits; its model is as the last trial left it.
 
@@ -123,6 +133,7 @@ def bench_for(spec: StudySpec) -> Bench:
         _loaded.clear()
         _benches.clear()
         _evaluated.clear()
+        give_back_memory()
         _loaded[model_key] = load_model(spec.model, device)
     loaded = _loaded[model_key]
     model, tokenizer, seed = loaded.model, loaded.tokenizer, spec.seeds.data
@@ -156,7 +167,7 @@ def bench_for(spec: StudySpec) -> Bench:
 def _snapshot(model: PreTrainedModel) -> tuple[torch.Tensor, ...]:
     """Copies of all weights: beside them, and in the host's memory where they take much of a card's."""
     weights = [parameter.detach() for parameter in model.parameters()]
-    if weights[0].is_cuda and sum(weight.nbytes for weight in weights) > LARGE:
+    if weights[0].is_cuda and is_large(sum(weight.nbytes for weight in weights)):
         return tuple(weight.cpu().pin_memory() for weight in weights)
     return tuple(weight.clone() for weight in weights)
 

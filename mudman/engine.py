@@ -25,11 +25,10 @@ from mudman.modes import in_mode
 from mudman.original import OriginalStates
 from mudman.passes import Passes
 from mudman.results import Curve, Point
-from mudman.sizes import LARGE
+from mudman.sizes import is_large
 from mudman.specs import AttackSpec, MethodSpec, NoUnlearning, parse_as, resolve, whole_loops
+from mudman.specs.base import CHECK_EVERY
 from mudman.trace import Trace
-
-CHECK_EVERY = 30  # passes; as published
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class Record:
     """Booked passes of loops in which unlearning paused."""
     trace: results.Trace | None = None
     """Per loop, where it was asked for."""
-
-    @property
-    def passes(self) -> int:
-        """Booked passes."""
-        return self.passes_booked
 
 
 class Phase(NamedTuple):
@@ -182,7 +176,7 @@ def relearn(
     schedule = _Schedule(model, spec.passes, spec.passes_per_loop(), spec.check_every, evaluation, start, None, on_pass)
     counted = Passes(model, schedule.passed, spends_at_once=True)
     names, weights = zip(*_attacked(model, spec).items(), strict=True)
-    large = sum(weight.nbytes for weight in weights) >= LARGE
+    large = is_large(sum(weight.nbytes for weight in weights))
 
     def step(tokens: Tensor) -> Tensor:
         loss = cross_entropy(counted.forward(tokens).logits, tokens)
@@ -271,6 +265,7 @@ class _Schedule:
         forget, retain = (None if loss is None else loss.item() for loss in losses)
         return Point(passes=self.booked, forget_loss=forget, retain_loss=retain)
 
+    @torch.no_grad()
     def record(self, counted: Passes, names: Sequence[str], weights: Sequence[Tensor], zero_norms: int = 0) -> Record:
         finite = all(math.isfinite(norm) for norm in torch.stack(torch._foreach_norm(list(weights))).tolist())
         return Record(

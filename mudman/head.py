@@ -131,9 +131,10 @@ def has_plain_head(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def _is_plain(model: nn.Module, head: nn.Linear) -> bool:
+    # A copy: what is done in place to the output would be done to what was seen too.
     # Not token 0 alone: as padding its embedding may be zero, and nothing done to zeros shows.
     tokens, seen = torch.arange(1, 9, device=head.weight.device)[None] % len(head.weight), []
-    hook = head.register_forward_hook(lambda _head, _inputs, output: seen.append(output))
+    hook = head.register_forward_hook(lambda _head, _inputs, output: seen.append(output.clone()))
     try:
         with in_mode(model, training=False):
             logits = model(input_ids=tokens, use_cache=False).logits

@@ -112,6 +112,20 @@ def attach(model: nn.Module, modules: Iterable[str], spec: LoraSpec, seed: int, 
     return Adapters(model, modules, spec, seed, path).attach()
 
 
+@torch.no_grad()
+def folded(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state with every attached adapter folded into its layer's weight, under the names of the model
+    without adapters. The model itself is left as it is."""
+    state = model.state_dict()
+    for name, layer in model.named_modules():
+        for own, adapter in [(own, child) for own, child in layer.named_children() if isinstance(child, Adapter)]:
+            weight = f"{name}.weight"
+            state[weight] = state[weight].clone().addmm_(adapter.b, adapter.a, alpha=adapter.scale)  # in full precision
+            for part in adapter.state_dict():
+                del state[f"{name}.{own}.{part}"]
+    return state
+
+
 def detach_all(model: nn.Module) -> None:
     """Removes every adapter that is attached anywhere in the model."""
     for layer in list(model.modules()):

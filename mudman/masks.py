@@ -165,8 +165,9 @@ class Compromise(Mask):
         self.falling[index].addmm_(up.T, below, alpha=share).addmm_(down.T, above, alpha=share)
 
     def _parts(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """|positive part|^p and |negative part|^p, [tokens, features]."""
-        flat = values.flatten(0, -2)
+        """|positive part|^p and |negative part|^p, [tokens, features], in the type of the accumulators: under autocast
+        values are in a lower one, and a product that is added in place asks for one type."""
+        flat = values.flatten(0, -2).to(self.rising[0].dtype)
         return flat.clamp(min=0).pow_(self.spec.power), flat.neg().clamp_(min=0).pow_(self.spec.power)
 
     def apply_(self, gradients: list[Tensor], retain_average: list[Tensor], loop: int) -> None:

@@ -5,16 +5,17 @@ from collections.abc import Iterable
 from mudman.results import Curve, Measurement
 from mudman.specs import StudySpec
 from mudman.specs.evaluations import Evaluation
+from mudman.specs.repeats import Recorded
 
 
-def attacked_losses(relearning: Curve) -> tuple[float | None, float | None]:
+def attacked_losses(relearning: Curve | Recorded) -> tuple[float | None, float | None]:
     """Lowest and last forget loss over the attack's checks; the model before it is none of them."""
     points = zip(relearning.passes, relearning.forget_loss, strict=True)
     checks = [loss for passes, loss in points if passes > 0 and loss is not None]
     return (min(checks), checks[-1]) if checks else (None, None)
 
 
-def judged(spec: StudySpec, relearning: Curve) -> float | None:
+def judged(spec: StudySpec, relearning: Curve | Recorded) -> float | None:
     """The forget loss that the objective is, if the attack ends with these checks."""
     minimum, final = attacked_losses(relearning)
     return minimum if spec.objective.reduce == "min" else final

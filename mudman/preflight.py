@@ -11,13 +11,13 @@ from typing import Any
 
 from mudman.architectures import matches, suffixes, unmatched
 from mudman.faults import FieldFault, SpecError, checked
-from mudman.sizes import GROUP, LARGE
+from mudman.sizes import GROUP, is_large
 from mudman.specs import NoUnlearning, StudySpec
 
-_BYTES = {"float32": 4, "bfloat16": 2}
 _PROCESS = 700 * 2**20
 """Bytes of Python, torch and transformers by themselves."""
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+_HEAD = "lm_head.weight"
 _LONGEST_HEADER = 100 * 2**20
 """Bytes, as the format allows."""
 
@@ -50,13 +50,14 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
         lambda: _check_tokenizer(folder),
     )
     model_type, layers = str(config.get("model_type", "unknown")), number(config, "num_hidden_layers")
+    tied = _tied_head(config, shapes)
     matched, *_ = checked(
-        lambda: _matched(spec, model_type, shapes),
+        lambda: _matched(spec, model_type, shapes, tied),
         lambda: _check_length(spec, config),
         lambda: _check_vocabulary(folder, shapes),
     )
     parameters = sum(map(math.prod, shapes.values()))
-    intervened = sum(math.prod(shapes[name]) for name in matched)
+    intervened = sum(math.prod(shapes[tied.get(name, name)]) for name in matched)
     logits = 3 * GROUP["cuda" if spec.resources.gpus else "cpu"]  # themselves, their gradient, and what it is made of
     return Preflight(
         model_type=model_type,
@@ -70,13 +71,15 @@ def preflight(folder: Path, spec: StudySpec) -> Preflight:
 
 
 def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened: int) -> int:
-    """Bytes of what a trial holds at its peak: the weights and their snapshot; while unlearning, four numbers for each
-    that the method may change (gradient, adversary, accumulator, and one to spare), while attacked, a gradient of all,
-    or in a large model of the largest tensor; and the activations of one batch, by Korthikanti et al. (arXiv
-    2205.05198, equation 1) with all heads' attention."""
-    size = _BYTES[spec.model.dtype]
-    attacked = parameters if parameters * size < LARGE else number(config, "vocab_size") * number(config, "hidden_size")
-    held = 2 * parameters + max(4 * intervened, attacked if spec.attack.lora is None else 0)
+    """Bytes of what a trial holds at its peak: the weights and their snapshot, which of a large model on a card lies in
+    the host's memory; while unlearning, four numbers for each that the method may change (gradient, adversary,
+    accumulator, and one to spare), while attacked, a gradient of all, or in a large model of the largest tensor; and
+    the activations of one batch, by Korthikanti et al. (arXiv 2205.05198, equation 1) with all heads' attention."""
+    size = spec.model.bytes_per_number
+    large = is_large(parameters * size)
+    attacked = number(config, "vocab_size") * number(config, "hidden_size") if large else parameters
+    copies = 1 if large and spec.resources.gpus else 2
+    held = copies * parameters + max(4 * intervened, attacked if spec.attack.lora is None else 0)
     tokens, length = spec.batch.size * spec.batch.length, spec.batch.length
     hidden, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
     wide = max(4 * hidden, 2 * number(config, "intermediate_size"))
@@ -171,11 +174,23 @@ def _check_length(spec: StudySpec, config: dict[str, Any]) -> None:
         raise SpecError.at("batch.length", message, f"take at most {longest}")
 
 
-def _matched(spec: StudySpec, model_type: str, shapes: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """As ``mudman.modules.matching_weights`` finds them in the loaded model."""
+def _tied_head(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """The head's weight, where the files hold none because it is the embedding's: both names. A configuration that does
+    not say so may leave it to what its architecture does by itself."""
+    embedding = next((name for name, shape in shapes.items() if "embed" in name and len(shape) == 2), None)
+    if embedding is None or _HEAD in shapes or not config.get("tie_word_embeddings", True):
+        return {}
+    return {_HEAD: embedding}
+
+
+def _matched(
+    spec: StudySpec, model_type: str, shapes: dict[str, tuple[int, ...]], tied: dict[str, str]
+) -> tuple[str, ...]:
+    """As ``mudman.modules.matching_weights`` finds them in the loaded model: of two names of one weight, the first."""
     if isinstance(spec.method, NoUnlearning):
         return ()
-    modules = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if name.endswith(".weight")}
+    named = shapes | {name: shapes[own] for name, own in tied.items()}
+    modules = {name.removesuffix(".weight"): shape for name, shape in named.items() if name.endswith(".weight")}
     found, faults = [], []
     for target in sorted(set(spec.method.target_modules)):
         meant = suffixes(model_type, target)
@@ -187,7 +202,8 @@ def _matched(spec: StudySpec, model_type: str, shapes: dict[str, tuple[int, ...]
     if faults:
         raise SpecError(faults)
     order = {name: number for number, name in enumerate(modules)}
-    return tuple(f"{name}.weight" for name in sorted(set(found), key=order.__getitem__))
+    weights = [f"{name}.weight" for name in sorted(set(found), key=order.__getitem__)]
+    return tuple(name for name in weights if tied.get(name) not in weights)
 
 
 def number(config: dict[str, Any], name: str) -> int:

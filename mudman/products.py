@@ -105,8 +105,10 @@ def _attention(
 ) -> Tensor:
     if q.dim() == 4 and q.dtype == torch.float32 and max(q.shape[-2], k.shape[-2]) <= SHORT:
         return attention(q, k, v, attn_mask, dropout_p, is_causal, scale, _lower)
-    form = torch._scaled_dot_product_attention_math
-    return form(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
+    # As torch itself chooses: its kernel that never forms all scores, unless a caller that differentiates twice has
+    # forbidden it (``torch.nn.attention.sdpa_kernel``).
+    own = torch.ops.aten.scaled_dot_product_attention.default.decompose
+    return own(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
 
 
 def _theirs(a: Tensor, b: Tensor) -> Tensor:

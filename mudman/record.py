@@ -115,9 +115,10 @@ class Record:
         self.log.append(f"{time.monotonic() - self.started:8.2f} s  {line}")
 
     def on_pass(self, phase: str, of: int) -> Callable[[int, Point | None], None]:
-        """To be called as a phase begins; what it answers, after every pass."""
+        """To be called as a phase begins; what it answers, after every pass. Both may raise ``StopOrdered``."""
         if phase == "relearn":  # the attack begins where unlearning ended
             self.points[phase].append(self.points["unlearn"][-1].model_copy(update={"passes": 0}))
+        self._tell(Progress(phase=phase, passes=0, of=of, point=self.points[phase][0]))
 
         def passed(passes: int, point: Point | None) -> None:
             self.booked[phase] = passes
@@ -126,13 +127,16 @@ class Record:
             else:
                 self.points[phase].append(point)
                 self.say(f"{phase} {passes}/{of}: forget loss {point.forget_loss}, retain loss {point.retain_loss}")
-            if self.report(Progress(phase=phase, passes=passes, of=of, point=point)) is Decision.STOP:
-                self.say("stopped by order")
-                raise StopOrdered
+            self._tell(Progress(phase=phase, passes=passes, of=of, point=point))
             if phase == "relearn" and point is not None and self._is_below_cut(passes):
                 raise BelowCut
 
         return passed
+
+    def _tell(self, progress: Progress) -> None:
+        if self.report(progress) is Decision.STOP:
+            self.say("stopped by order")
+            raise StopOrdered
 
     def _is_below_cut(self, passes: int) -> bool:
         """Whether the pruner ends the attack at this check; a loss that is no number ends it by itself."""

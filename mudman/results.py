@@ -72,7 +72,8 @@ class Curve(_Data):
 
 
 class Progress(_Data):
-    """Reported after every pass; ``point`` is there when the pass ended in an evaluation."""
+    """Reported as a phase begins (0 passes) and after every pass; ``point`` is there as it begins, and when the pass
+    ended in an evaluation."""
 
     phase: Literal["unlearn", "relearn"]
     passes: int

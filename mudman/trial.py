@@ -10,6 +10,7 @@ from mudman.faults import SpecError
 from mudman.record import BelowCut, Record, StopOrdered
 from mudman.results import Decision, Fault, Outcome, Progress, Report, TrialResult
 from mudman.specs import MethodSpec, StudySpec, parse, resolve
+from mudman.specs.base import CHECK_EVERY
 
 
 def run_trial(
@@ -23,7 +24,8 @@ def run_trial(
 
     :param spec: the study, or the mapping that a spec file holds.
     :param hyperparameters: a value for every range of the method, by dotted path (``adversary.decay``).
-    :param report: called after every pass; answering ``Decision.STOP`` ends the trial before the next one.
+    :param report: called as each phase begins and after every pass; answering ``Decision.STOP`` ends the trial before
+        the next one.
     :param cuts: of the study's pruner (``mudman.pruning.cuts``), in nats per token by passes of the attack: a trial
         whose objective is below one at that check is pruned. Without them the attack runs to its end.
     :param keeping: where the unlearned weights are saved before they are attacked, with a card
@@ -39,7 +41,7 @@ def run_trial(
 
     import torch
 
-    from mudman.bench import device_for
+    from mudman.bench import device_for, give_back_memory
     from mudman.precision import computing
 
     threads = torch.get_num_threads()
@@ -53,13 +55,13 @@ def run_trial(
         return trial.result(Outcome.PRUNED, ended_by_check=True)
     except SpecError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return trial.result(Outcome.OUT_OF_MEMORY, fault=_fault(error))
     except Exception as error:  # noqa: BLE001 - whatever a trial raises is its result, stored with its traceback
-        ran_out = "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
-        return trial.result(Outcome.OUT_OF_MEMORY if ran_out else Outcome.ERROR, fault=_fault(error))
+        ended = trial.result(Outcome.OUT_OF_MEMORY if _ran_out(error) else Outcome.ERROR, fault=_fault(error))
     finally:
         torch.set_num_threads(threads)
+    if ended.outcome is Outcome.OUT_OF_MEMORY:  # here nothing refers to the trial's tensors any more
+        give_back_memory()
+    return ended
 
 
 def _run(
@@ -75,18 +77,19 @@ def _run(
     trial.begin(bench)
 
     torch.manual_seed(spec.seeds.trial)
+    passes = 0 if method.type == "none" else spec.budget.unlearn_passes
     _, unlearning = unlearn(
         bench.model,
         bench.forget.training,
         bench.retain.training,
         method,
-        0 if method.type == "none" else spec.budget.unlearn_passes,
+        passes,
         evaluation=bench.evaluation,
         start=bench.untouched,
-        check_every=spec.constraint.check_every if spec.constraint else 30,
+        check_every=spec.constraint.check_every if spec.constraint else CHECK_EVERY,
         stop_when=trial.is_over,
         pause_when=trial.constraint and trial.constraint.pauses,
-        on_pass=trial.on_pass("unlearn", spec.budget.unlearn_passes),
+        on_pass=trial.on_pass("unlearn", passes),
         trace=spec.record.trace,
         original=bench.original,
     )
@@ -118,6 +121,14 @@ def _run(
         kept = checkpoints.finish(spec, chosen, bench, keeping, result)
         return result.model_copy(update={"checkpoint": kept})
     return result
+
+
+def _ran_out(error: Exception) -> bool:
+    import torch
+
+    words = str(error).lower()
+    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return typed or "can't allocate memory" in words or "out of memory" in words
 
 
 def _carry_on(progress: Progress) -> Decision:

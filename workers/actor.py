@@ -6,6 +6,7 @@ each of its results is a word of whatever runs there. Nothing is ever raised her
 caches with it. Errors are results.
 """
 
+import contextlib
 import logging
 import os
 import platform
@@ -159,9 +160,24 @@ def _result(order: Order, report) -> TrialResult:
 
 
 def _kept(order: Order, spec: StudySpec, report) -> TrialResult:
-    """The trial, and its weights in the artifact store: under a key of this attempt alone, the manifest last. Raises
+    """The trial, and its weights in the artifact store: under a key of this attempt alone, the manifest last. What
+    earlier attempts left there is removed, and so is what this one wrote, where it keeps nothing in the end. Raises
     ``ArtifactsUnavailable``."""
-    store, key = artifacts.here(), f"{order.study_id}/{order.ordinal}-{order.attempt}"
+    store, trial = artifacts.here(), f"{order.study_id}/{order.ordinal}"
+    for earlier in range(1, order.attempt):
+        store.remove(f"{trial}-{earlier}")
+    key, kept = f"{trial}-{order.attempt}", None
+    try:
+        result = _written(store, key, order, spec, report)
+        kept = result.checkpoint
+        return result
+    finally:
+        if kept is None:
+            with contextlib.suppress(artifacts.ArtifactsUnavailable):  # how the trial ended says more
+                store.remove(key)
+
+
+def _written(store: artifacts.Artifacts, key: str, order: Order, spec: StudySpec, report) -> TrialResult:
     store.put_bytes(f"{key}/{CARD}", b"Not finished.\n")  # a store that takes nothing is known before hours of work
     with tempfile.TemporaryDirectory(prefix="mudman-checkpoint-") as folder:
         keeping = Keeping.of(spec, order.ordinal, Path(folder))

@@ -58,6 +58,9 @@ class Overseer(Forgetful, tune.Callback):
         """What a place says; answers whether it is let go."""
         self._nodes[place] = node = word.worker["node_id"]
         self._watch.hear(place, word.progress, time.monotonic())
+        lost = word.result and causes.poisoned(word.result)
+        if lost:
+            word = word.model_copy(update={"result": lost})
         attempt = self._desk.holds(place)
         self._desk.hear(place, word)
         if word.result is not None:
@@ -67,7 +70,7 @@ class Overseer(Forgetful, tune.Callback):
         # One that was withdrawn has to obey first: no other trial is begun beside it.
         if place in self._busy:
             return False
-        if self._give(place, HANDOVER if word.result else 0) or self._may_stay():
+        if not lost and (self._give(place, HANDOVER if word.result else 0) or self._may_stay()):
             self._spoke[place] = time.monotonic()
             return False
         del self._nodes[place]

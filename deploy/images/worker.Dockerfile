@@ -30,6 +30,8 @@ COPY deploy/images/dispatcher.sh /usr/local/bin/mudman-dispatcher
 ENV RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=/run/secrets/ray_token RAY_USAGE_STATS_ENABLED=0 MUDMAN_DATA_ROOT=/data
 # A trial runs in a thread, which is to reuse the memory of large tensors too: mudman/heap.py.
 ENV MALLOC_ARENA_MAX=1
+# Products on a card come out the same every time: mudman/precision.py.
+ENV CUBLAS_WORKSPACE_CONFIG=:4096:8
 # A node that is asked to stop does so at once: its trials are started again elsewhere.
 ENV RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 # `ray start --block` ends with its raylet, so a running container whose raylet answers is a live node.

@@ -37,8 +37,11 @@ class Keeping:
 
 
 def save(bench: "Bench", folder: Path) -> None:
-    """The model as it is now, its tokenizer and configuration, as ``from_pretrained`` loads them: safetensors only."""
-    bench.model.save_pretrained(folder, safe_serialization=True)
+    """The model as it is now, its tokenizer and configuration, as ``from_pretrained`` loads them: safetensors only.
+    A method's adapters are folded into the weights in the file, and stay in the model: it is still to be attacked."""
+    from mudman.lora import folded
+
+    bench.model.save_pretrained(folder, state_dict=folded(bench.model), safe_serialization=True)
     bench.tokenizer.save_pretrained(folder)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML, YAMLError
 
+from mudman import objective
 from mudman.registry import model_place
 from mudman.results import Checkpoint, TrialResult
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from mudman.specs import StudySpec
 
 CARD = "README.md"
+_FOLDED = (
+    "The method trained adapters, and they are folded into these weights: what is computed with them is what was "
+    "attacked within rounding, not bit for bit. The attack below trained weights and adapters alike; one on these "
+    "weights starts at the same losses within rounding, and may take another course from there."
+)
 _VERSIONS = ("mudman", "torch", "transformers", "safetensors", "datasets")
 
 
@@ -37,12 +43,14 @@ def card(
         front["base_model"] = spec.model.id
     of = spec.repeats.study if spec.repeats else spec.name
     trial = "" if keeping.ordinal is None else f", trial {keeping.ordinal} of study `{of}`"
+    folded = getattr(spec.method, "lora", None) is not None
     parts = [
         f"---\n{_yaml(front)}---",
         f"# {spec.model.id}, unlearned by {spec.method.type}",
         f"The weights of `{spec.model.id}` (revision `{bench.revision}`, {spec.model.dtype}) after unlearning and "
         f"before the attack below{trial}. {_checked(checked)} `checkpoint.json` holds the whole spec, the curves, and "
         "the SHA-256 of each file.",
+        _FOLDED if folded else "",
         "## Does what was forgotten come back?",
         _numbers(spec, keeping, result),
         f"The attack: {spec.attack.passes} passes of relearning on texts of the forgotten kind, at rate "
@@ -105,16 +113,14 @@ def _numbers(spec: "StudySpec", keeping: "Keeping", result: TrialResult) -> str:
         ("original model", before.forget_loss[0], before.retain_loss[0]),
         ("this model", result.forget_loss_unlearned, result.retain_loss_unlearned),
     ]
-    minimum = spec.objective.reduce == "min"
     for name, curve in (
         ("original model, attacked", keeping.baseline),
         ("this model, attacked", result.relearning),
         ("this model, attacked, as the search saw it", keeping.recorded),
     ):
         if curve is not None and curve.passes:
-            checks = [loss for loss in curve.forget_loss[1:] if loss is not None]
-            rows.append((name, (min(checks) if minimum else checks[-1]) if checks else None, curve.retain_loss[-1]))
-    said = f"forget loss{' (lowest of the attack)' if minimum else ''}"
+            rows.append((name, objective.judged(spec, curve), curve.retain_loss[-1]))
+    said = f"forget loss{' (lowest of the attack)' if spec.objective.reduce == 'min' else ''}"
     return _table(("model", said, "retain loss"), [(name, _loss(one), _loss(other)) for name, one, other in rows])
 
 

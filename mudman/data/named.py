@@ -127,19 +127,3 @@ HUB_CORPORA = {
     )
 }
 HUB_QUESTIONS = {name: corpus for name, corpus in HUB_CORPORA.items() if corpus.holds_questions}
-
-# Packaged texts and questions that the small presets read in place of a named one. They share the kind of text at most.
-SUBSTITUTES = {
-    "wikitext": "wikipedia",
-    "codesearchnet-python": "python-functions",
-    "pile-bio-forget": "gene-ontology",
-    "pile-bio-retain": "wikipedia",
-    "beavertails-cruelty": "gene-ontology",
-    "beavertails-safe": "wikipedia",
-    "wmdp-bio": "gene-ontology",
-    "wmdp-bio-low-mi-attack": "gene-ontology",
-    "wmdp-bio-low-mi-held-out": "gene-ontology",
-    "mmlu": "wikipedia",
-    "mmlu-no-biology": "wikipedia",
-}
-QUESTION_SUBSTITUTES = dict.fromkeys(HUB_QUESTIONS, "gene-ontology-cloze")

@@ -84,11 +84,6 @@ def open_corpus(corpus: CorpusSpec, field: str) -> Corpus:
     return Corpus(corpus, source, open_records(source))
 
 
-def read_texts(corpus: CorpusSpec, field: str) -> Texts:
-    """All texts of a corpus, in its own order. Raises ``SpecError`` as ``open_corpus`` and ``Corpus.read`` do."""
-    return open_corpus(corpus, field).read()
-
-
 @dataclass(frozen=True)
 class _Made(Sequence):
     """Texts made from records one by one: a budget needs a small part of a large corpus."""

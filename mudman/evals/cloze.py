@@ -2,7 +2,8 @@
 
 The protocol, fixed under a version: ``<term>:`` is continued by each choice after a space; a choice scores the mean
 log-probability of its tokens (float32), so that long ones are not at a disadvantage; the highest score is the answer,
-the first one among equals. What exceeds the model's length is cut off at the end.
+the first one among equals. What exceeds the model's length is cut off at the end; a prompt that leaves no room for an
+answer is refused.
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mudman.data.questions import read_questions
 from mudman.evals.batched import Padded, logits_at, padded_batches, padding_token, standard_error
+from mudman.faults import SpecError
 from mudman.models import longest_input
 from mudman.results import Measurement
 from mudman.specs.evaluations import ClozeEvaluation
@@ -22,7 +24,7 @@ class Cloze:
     """The questions of one evaluation, tokenised once: four texts each."""
 
     def __init__(self, spec: ClozeEvaluation, path: str, model: nn.Module, tokenizer):
-        """``path``: of the evaluation in the study; a ``SpecError`` points there."""
+        """``path``: of the evaluation in the study. Raises ``SpecError`` there for questions or lengths."""
         self.spec, self.model = spec, model
         questions = read_questions(spec.questions, f"{path}.questions")
         records = questions.records[: spec.limit]
@@ -33,7 +35,13 @@ class Cloze:
         whole = [f"{prompt} {choice}" for prompt, choice in zip(prompts, choices, strict=True)]
         self.starts = torch.tensor([len(tokens) for tokens in tokenizer(prompts)["input_ids"]])
         """First token of each continuation."""
-        limit = longest_input(model)
+        longest, limit = int(self.starts.max()), longest_input(model)
+        if longest >= limit:
+            raise SpecError.at(
+                f"{path}.questions",
+                f"the longest prompt of {spec.questions} has {longest} tokens, and the model takes {limit} in all",
+                "take shorter questions, or another model",
+            )
         texts = [tokens[:limit] for tokens in tokenizer(whole)["input_ids"]]
         self.batches = list(padded_batches(texts, padding_token(tokenizer), TOKENS))
 

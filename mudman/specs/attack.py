@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mudman.faults import FieldFault, between_fields
-from mudman.specs.base import MOST_PASSES, Model
+from mudman.specs.base import CHECK_EVERY, MOST_PASSES, Model
 from mudman.specs.components import LoraSpec
 from mudman.specs.sources import CorpusSpec
 
@@ -19,7 +19,7 @@ class AttackSpec(Model):
     """Learning rate, constant; on all parameters, or on the adapters."""
     passes: int = Field(ge=2, le=MOST_PASSES)
     """Passes of the attack: two a loop, four with retain mixed in."""
-    check_every: int = Field(30, ge=1, le=MOST_PASSES)
+    check_every: int = Field(CHECK_EVERY, ge=1, le=MOST_PASSES)
     """Passes between two evaluations along the attack."""
     retain: bool = False
     """Mix a retain step into every loop."""
@@ -57,7 +57,7 @@ class ConstraintSpec(Model):
     pause_at: float | None = Field(None, ge=0)
     """Nats per token above the untouched model at which unlearning pauses: until the next check that finds the loss
     below, only the retain step goes on. Must lie below ``retain_loss_increase``, where the trial ends."""
-    check_every: int = Field(30, ge=1, le=MOST_PASSES)
+    check_every: int = Field(CHECK_EVERY, ge=1, le=MOST_PASSES)
     """Unlearning passes between two checks."""
     kl: float | None = Field(None, gt=0)
     """Nats per token by which predictions on the retain set may diverge from the original's (KL); same checks."""

@@ -26,6 +26,11 @@ class ModelSpec(Model):
             raise ValueError("compute is for models in float32: leave it out, or take dtype: float32")
         return self
 
+    @property
+    def bytes_per_number(self) -> int:
+        """Of weights, gradients and updates."""
+        return {"float32": 4, "bfloat16": 2}[self.dtype]
+
 
 class CorpusSpec(Model):
     """Text: one example per record, cut to ``batch.length`` tokens; shorter records are left out."""

@@ -29,7 +29,8 @@ class ResourcesSpec(Model):
     """What one trial holds while it runs."""
 
     gpus: Annotated[float, AfterValidator(_whole_cards)] = Field(0.0, ge=0, le=1024)
-    """0 runs on the CPU; a fraction shares a card; whole numbers above 1 reserve several."""
+    """0 runs on the CPU; a fraction shares a card; whole numbers above 1 reserve several. A trial computes on one: the
+    others stand idle, so ask for more than 1 only to keep others off them."""
     cpus: float = Field(1.0, gt=0, le=4096)
     """Processor cores, and torch threads (rounded down, at least one)."""
     max_concurrent: int = Field(1, ge=1, le=10_000)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from small_models import MODULES, small_model, snapshot, token_batches
 from torch import nn
+from transformers import LlamaForCausalLM
 
 import mudman
 from mudman import head, losses
@@ -115,6 +116,17 @@ def test_a_head_whose_logits_are_changed_afterwards_is_left_alone():
     assert not has_plain_head(Gemma2ForCausalLM(Gemma2Config(final_logit_softcapping=30.0, **shape)))
     assert has_plain_head(small_model("llama")) and has_plain_head(small_model("neox"))
     assert not has_plain_head(nn.Linear(2, 2))
+
+
+def test_a_head_whose_logits_are_changed_in_place_is_left_alone():
+    def forward(self, *args, **settings):
+        output = LlamaForCausalLM.forward(self, *args, **settings)
+        output.logits.mul_(2)
+        return output
+
+    model = small_model("llama")
+    model.__class__ = type("Scaled", (LlamaForCausalLM,), {"forward": forward})
+    assert not has_plain_head(model)
 
 
 def test_a_head_that_somebody_watches_is_left_alone():

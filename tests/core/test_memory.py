@@ -130,7 +130,7 @@ def test_the_attack_on_a_large_model_holds_one_gradient_at_a_time_and_does_the_s
         return memory.peak, snapshot(model)
 
     swept, expected = attacked()
-    monkeypatch.setattr("mudman.engine.LARGE", 0)
+    monkeypatch.setattr("mudman.sizes.LARGE", 0)
     spent, weights = attacked()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     size = sum(weight.nbytes for weight in weights.values())

@@ -4,8 +4,11 @@ import itertools
 
 import pytest
 import torch
+from live_memory import LiveMemory
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mudman import products
+from mudman.attention import SHORT
 from mudman.faults import SpecError
 from mudman.precision import computing
 from mudman.products import fast_products
@@ -167,6 +170,32 @@ def test_attention_in_bfloat16_is_torchs_within_its_rounding(mask):
     for ours, theirs in zip(rounded, exact, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
     assert mask == "long" or not torch.equal(rounded[0], exact[0])
+
+
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+@pytest.mark.parametrize("grouped", [False, True], ids=["own", "grouped"])
+def test_scores_of_a_long_sequence_are_never_formed_whole(grouped):
+    tokens, heads = 2 * SHORT, 4
+    factors = [torch.randn(1, n, tokens, 16, requires_grad=True) for n in (heads, *[2 if grouped else heads] * 2)]
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU), LiveMemory(factors) as memory:
+        y = torch.nn.functional.scaled_dot_product_attention(*factors, is_causal=True, enable_gqa=grouped)
+        torch.autograd.grad(y.sum(), factors)
+    assert memory.peak < 4 * heads * tokens**2
+
+
+@pytest.mark.skipif(not products.has_bfloat16(), reason="this processor has no products in bfloat16")
+def test_attention_over_a_long_sequence_has_second_derivatives_where_they_are_asked_for():
+    q, k, v = (torch.randn(1, 2, SHORT + 10, 16, requires_grad=True) for _ in range(3))
+
+    def second() -> torch.Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        [first] = torch.autograd.grad(y.square().sum(), q, create_graph=True)
+        return torch.autograd.grad(first.sum(), k)[0]
+
+    exact = second()
+    with computing(ModelSpec(id="model", compute="bfloat16"), CPU):
+        torch.testing.assert_close(second(), exact, rtol=1e-3, atol=1e-4)
 
 
 def test_what_a_device_cannot_is_refused(monkeypatch):

@@ -75,5 +75,5 @@ def test_a_model_that_hides_its_embedding_is_served():
     model = model_of()
     model.get_input_embeddings = lambda: (_ for _ in ()).throw(NotImplementedError)
     _, record = mudman.unlearn(model, FORGET, RETAIN, method(), 10)
-    assert record.passes == 10
+    assert record.passes_booked == 10
     assert torch.isfinite(next(model.parameters())).all()

@@ -27,9 +27,9 @@ def prepare(spec: dict) -> str:
 
 
 def texts(spec: dict) -> str:
-    from mudman.data.texts import read_texts
+    from mudman.data.texts import open_corpus
 
-    found = read_texts(CorpusSpec(**spec), "forget")
+    found = open_corpus(CorpusSpec(**spec), "forget").read()
     return json.dumps({"texts": list(found.records), "revision": found.revision, "licence": found.licence})
 
 

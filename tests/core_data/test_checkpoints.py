@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from studies import NEOX, small
+from safetensors import safe_open
+from studies import NEOX, SMALL, small
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mudman import packaged, relearn, run_trial
@@ -14,6 +15,7 @@ from mudman.bench import bench_for
 from mudman.checkpoints import TOLERANCE, Keeping, agreement, described, largest_difference
 from mudman.precision import computing
 from mudman.results import Outcome, TrialResult
+from mudman.specs import parse
 from mudman.specs.repeats import Recorded
 
 CHOSEN = {"unlearning_rate": 0.003}
@@ -50,6 +52,28 @@ def test_the_folder_holds_the_weights_that_were_attacked(changes, tmp_path):
     fresh = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
     assert fresh.keys() == bench.model.state_dict().keys()
     assert any(not torch.equal(fresh[name], weight) for name, weight in bench.model.state_dict().items())
+
+
+@pytest.mark.parametrize("attack", [None, {"rank": 2}], ids=["whole", "adapters"])
+def test_adapters_of_a_method_are_folded_into_the_weights(attack, tmp_path):
+    method = {"type": "circuit_breakers", "target_modules": ["gate_proj"], "lora": {"rank": 2}}
+    rates = {"unlearning_rate": {"low": 1e-5, "high": 1.0, "log": True}, "retaining_rate": 1e-2}
+    spec = parse({**SMALL, "method": method | rates, "attack": SMALL["attack"] | {"lora": attack}})
+    searched = run_trial(spec, CHOSEN)
+    result = run_trial(spec, CHOSEN, keeping=Keeping(tmp_path, 7, recorded(searched)))
+    assert (result.checkpoint.agreement, result.checkpoint.difference) == ("bit-equal", 0), "the model was left alone"
+
+    (bench := bench_for(spec)).restore()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.state_dict().keys() == bench.model.state_dict().keys()
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert not [name for name in file.keys() if "lora" in name]  # noqa: SIM118 - it cannot be iterated
+    with computing(spec.model, torch.device("cpu")):
+        kept = bench.evaluation.point(model, 0)
+    assert kept.forget_loss == pytest.approx(result.forget_loss_unlearned, rel=1e-5)
+    assert kept.retain_loss == pytest.approx(result.retain_loss_unlearned, rel=1e-5)
+    assert abs(kept.forget_loss - bench.untouched.forget_loss) > 1e-3, "something was unlearned"
+    assert "folded into these weights" in (tmp_path / "README.md").read_text()
 
 
 def test_what_lies_beside_them(tmp_path):

@@ -11,8 +11,8 @@ from studies import sentences, small, write_lines
 
 from mudman import packaged
 from mudman.data.cleaning import BIOLOGY, bare_code, one_fact, question_and_answer
-from mudman.data.named import HUB_CORPORA, HUB_QUESTIONS, QUESTION_SUBSTITUTES, SUBSTITUTES
-from mudman.data.texts import read_texts
+from mudman.data.named import HUB_CORPORA
+from mudman.data.texts import open_corpus
 from mudman.faults import SpecError
 from mudman.registry import source_faults
 from mudman.specs import CorpusSpec
@@ -41,12 +41,12 @@ def write_records(path, records: list[dict]) -> None:
 
 
 def read(form: str, **more) -> list[str]:
-    return list(read_texts(CorpusSpec(corpus="./data", form=form, **more), "forget").records)
+    return list(open_corpus(CorpusSpec(corpus="./data", form=form, **more), "forget").read().records)
 
 
 def fault_of(**corpus):
     with pytest.raises(SpecError) as caught:
-        list(read_texts(CorpusSpec(**corpus), "forget").records)
+        list(open_corpus(CorpusSpec(**corpus), "forget").read().records)
     (fault,) = caught.value.faults
     return fault
 
@@ -196,7 +196,7 @@ class TestRevision:
     """Of folders and packaged texts: a hash over names, sizes and contents."""
 
     def revision(self, corpus="./data") -> str:
-        return read_texts(CorpusSpec(corpus=corpus), "forget").revision
+        return open_corpus(CorpusSpec(corpus=corpus), "forget").read().revision
 
     def test_is_the_same_for_the_same_files_anywhere(self, root):
         write_lines(root / "data" / "a.jsonl", sentences(3))
@@ -217,13 +217,6 @@ class TestRevision:
 
     def test_tells_packaged_texts_apart(self):
         assert len({self.revision(name) for name in packaged.TEXTS}) == len(packaged.TEXTS)
-
-
-def test_substitutes_are_packaged_and_stand_in_for_every_named_corpus():
-    assert set(SUBSTITUTES) == set(HUB_CORPORA)
-    assert set(SUBSTITUTES.values()) <= set(packaged.TEXTS)
-    assert set(QUESTION_SUBSTITUTES) == set(HUB_QUESTIONS)
-    assert set(QUESTION_SUBSTITUTES.values()) <= set(packaged.QUESTIONS)
 
 
 # The hub: repositories laid out as the real ones are.

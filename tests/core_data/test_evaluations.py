@@ -183,6 +183,13 @@ class TestCloze:
         assert (measured.name, measured.protocol, measured.n) == ("gene-ontology-cloze", "cloze", 60)
         assert measured.value > 0.25 + 3 * measured.standard_error
 
+    def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused(self, llama, monkeypatch):
+        """Every answer would score 0, and the first one win."""
+        monkeypatch.setattr("mudman.evals.cloze.longest_input", lambda model: 4)
+        spec = ClozeEvaluation(type="cloze", limit=60)
+        with pytest.raises(SpecError, match=r"evaluations\.1\.questions: the longest prompt .* the model takes 4"):
+            Cloze(spec, "evaluations.1", llama.model, llama.tokenizer)
+
 
 class TestKl:
     def test_by_hand(self):

@@ -34,6 +34,9 @@ def own(tmp_path) -> Path:
     {"method.target_modules": ["mlp.up_proj", "q_proj", "embed_tokens", "norm"]},
     NEOX,
     NEOX | {"method.target_modules": ["dense", "group:qkv"]},
+    {"method.target_modules": ["lm_head"]},
+    NEOX | {"method.target_modules": ["lm_head"]},
+    {"method.target_modules": ["lm_head", "embed_tokens"]},
     {"method": {"type": "none"}},
 ])  # fmt: skip
 def test_it_is_what_the_loaded_model_says(changes):
@@ -150,3 +153,12 @@ def test_memory_is_enough_and_not_far_too_much(hidden, length):
     intervened = sum(math.prod(w.shape) for w in matching_weights(model, ("gate_proj",)).values())
     said = tensors(spec, model.config.to_dict(), parameters, intervened)
     assert measured <= said <= 2.5 * measured, said / measured
+
+
+@pytest.mark.parametrize(("parameters", "copies"), [(2**28 - 1, 2), (2**28, 1)])
+def test_a_card_holds_no_snapshot_of_a_large_model(parameters, copies):
+    said = {}
+    for gpus in (0, 1):
+        spec = small({"method": {"type": "none"}, "attack.lora": {"rank": 2}, "resources.gpus": gpus})
+        said[gpus] = tensors(spec, {}, parameters, 0)
+    assert said == {0: 2 * 4 * parameters, 1: copies * 4 * parameters}

@@ -11,7 +11,7 @@ from studies import sentences, write_lines
 from transformers import AutoTokenizer
 
 from mudman import packaged
-from mudman.data.texts import read_texts
+from mudman.data.texts import open_corpus
 from mudman.data.tokens import token_batches
 from mudman.faults import SpecError
 from mudman.hub import hub_faults
@@ -33,12 +33,12 @@ def tokenizer():
 
 
 def read(**corpus) -> list[str]:
-    return list(read_texts(CorpusSpec(**corpus), "forget").records)
+    return list(open_corpus(CorpusSpec(**corpus), "forget").read().records)
 
 
 def fault_of(**corpus):
     with pytest.raises(SpecError) as caught:
-        read_texts(CorpusSpec(**corpus), "forget")
+        open_corpus(CorpusSpec(**corpus), "forget").read()
     (fault,) = caught.value.faults
     return fault
 
@@ -79,7 +79,7 @@ def test_every_usual_kind_of_folder_is_read(write, root):
     (root / "texts").mkdir()
     write(root / "texts")
 
-    texts = read_texts(CorpusSpec(corpus="./texts"), "forget")
+    texts = open_corpus(CorpusSpec(corpus="./texts"), "forget").read()
     assert list(texts.records) == TEXTS
     assert texts.revision.startswith("sha256:")
 
@@ -113,7 +113,7 @@ def test_column_and_split_may_be_chosen(root):
 
 @pytest.mark.parametrize("name", list(packaged.TEXTS))
 def test_packaged_texts_are_read_with_their_licence(name):
-    texts = read_texts(CorpusSpec(corpus=name), "retain")
+    texts = open_corpus(CorpusSpec(corpus=name), "retain").read()
     assert len(texts.records) == 2000
     assert texts.revision.startswith("sha256:")
     assert texts.licence

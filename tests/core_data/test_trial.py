@@ -1,14 +1,17 @@
 """Whole trials on the packaged models: reproducible, independent of each other, and every end is data."""
 
+import weakref
+
 import pytest
 import torch
 from studies import NEOX, small
 
 import mudman
+from mudman.bench import bench_for
 from mudman.faults import SpecError
 from mudman.preparation import prepare
 from mudman.registry import source_faults
-from mudman.results import Decision, Outcome, Progress, TrialResult
+from mudman.results import Curve, Decision, Outcome, Progress, TrialResult
 
 RATE = {"unlearning_rate": 0.003}
 
@@ -243,6 +246,26 @@ class TestEnds:
         assert result.outcome is Outcome.OUT_OF_MEMORY
         assert result.fault.message == str(error)
 
+    def test_what_a_trial_held_of_a_card_goes_back_to_those_who_share_it(self, monkeypatch):
+        held, given_back = [], []
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append([each() for each in held]))
+
+        def report(progress: Progress) -> Decision:
+            large = torch.zeros(5)
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        run(report=report)
+        assert given_back == [[None]], "once, and when nothing is held any more"
+
+    def test_so_does_what_a_model_held_that_gives_way_to_another(self, monkeypatch):
+        given_back, first = [], weakref.ref(bench_for(small({"model.dtype": "bfloat16"})).model)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(first()))
+        bench_for(small(NEOX))
+        assert given_back == [None]
+
     def test_more_memory_than_there_is(self):
         # Four hundred terabytes are asked of torch, which refuses in its own words.
         def report(progress: Progress) -> Decision:
@@ -276,9 +299,22 @@ class TestProgress:
         seen: list[Progress] = []
         result = run(report=lambda progress: seen.append(progress) or Decision.CONTINUE)
 
-        points = [p.point for p in seen if p.point is not None]
-        curves = (*result.unlearning.forget_loss[1:], *result.relearning.forget_loss[1:])
-        assert tuple(point.forget_loss for point in points) == curves
+        for phase, curve in (("unlearn", result.unlearning), ("relearn", result.relearning)):
+            points = [p.point for p in seen if p.phase == phase and p.point is not None]
+            assert Curve.of(points) == curve, "also where it begins"
+
+    @pytest.mark.parametrize("phase", ["unlearn", "relearn"])
+    def test_a_trial_is_stopped_as_a_phase_begins(self, phase):
+        def report(progress: Progress) -> Decision:
+            return Decision.STOP if (progress.phase, progress.passes) == (phase, 0) else Decision.CONTINUE
+
+        result = run(report=report)
+        assert (result.outcome, result.passes_booked) == (Outcome.CANCELLED, 0 if phase == "unlearn" else 20)
+
+    def test_of_a_trial_that_unlearns_nothing(self):
+        seen: list[Progress] = []
+        run({"method": {"type": "none"}}, {}, report=lambda progress: seen.append(progress) or Decision.CONTINUE)
+        assert [(p.passes, p.of) for p in seen if p.phase == "unlearn"] == [(0, 0)]
 
     def test_comes_at_least_once_a_pass_where_more_are_made_than_booked(self):
         seen: list[Progress] = []

@@ -68,21 +68,6 @@ def test_it_is_started_again_over_the_same_data_after_kill_9(server: Postgres):
     assert value(server, "select n from kept") == 7
 
 
-def test_it_listens_on_loopback_when_asked(folder: Path):
-    from workers.embedded.instance import free_port
-
-    port = free_port()
-    postgres = Postgres(folder / "postgres", tcp_port=port, durable=False)
-    postgres.start()
-    try:
-        postgres.wait()
-        with psycopg.connect(postgres.tcp_url()) as connection:
-            assert connection.execute("select 1").fetchone() == (1,)
-    finally:
-        postgres.stop()
-    assert not postgres.alive()
-
-
 @pytest.fixture
 def stopped(folder: Path) -> Postgres:
     """A server that has run once."""

@@ -23,6 +23,8 @@ from workers.embedded.data_folder import CLEAN_ENVIRONMENT, USER, DataFolder, Po
 from workers.embedded.processes import die_with_parent
 
 DATABASE = "mudman"
+_PORT = 5432
+"""It names the socket; nothing listens on it."""
 _PASSING = ("is still in use", 'lock file "postmaster.pid" already exists')
 """Reasons to try again: what a killed postmaster left behind ends within moments."""
 
@@ -31,7 +33,6 @@ class Postgres:
     """One server over ``folder``. Start it from the main thread: it dies with that thread.
 
     ``sockets``: folder of the Unix socket, short (107 bytes with the socket's name); default a new one in /tmp.
-    ``tcp_port``: listen on 127.0.0.1 too.
     ``durable=False``: without fsync, for tests; commits survive a crash of the server, but not of the machine.
     ``installation``: folder with ``bin/`` and ``share/``; default that of the wheel.
     """
@@ -41,7 +42,6 @@ class Postgres:
         folder: Path,
         *,
         sockets: Path | None = None,
-        tcp_port: int | None = None,
         log: Path | None = None,
         durable: bool = True,
         installation: Path | None = None,
@@ -51,7 +51,6 @@ class Postgres:
         self.process: subprocess.Popen | None = None
         self._sockets = sockets
         self._own_sockets = sockets is None
-        self._tcp_port = tcp_port
         self._durable = durable
         self._installation = installation
 
@@ -120,20 +119,14 @@ class Postgres:
         """Database URL over the Unix socket, password included: never for argv or logs."""
         return self._address(DATABASE)
 
-    def tcp_url(self) -> str:
-        """Database URL over 127.0.0.1. Raises ``PostgresFailed`` where no TCP port was asked for."""
-        if self._tcp_port is None:
-            raise PostgresFailed("this server listens on no TCP port. Remedy: give tcp_port")
-        return f"postgresql://{USER}:{self.folder.password()}@127.0.0.1:{self._tcp_port}/{DATABASE}"
-
     def _address(self, database: str) -> str:
-        place = f"host={quote(str(self._sockets))}&port={self._tcp_port or 5432}"
+        place = f"host={quote(str(self._sockets))}&port={_PORT}"
         return f"postgresql:///{database}?{place}&user={USER}&password={self.folder.password()}"
 
     def _spawn(self) -> None:
         options = {
-            "listen_addresses": "127.0.0.1" if self._tcp_port else "",
-            "port": self._tcp_port or 5432,
+            "listen_addresses": "",
+            "port": _PORT,
             "unix_socket_directories": self._sockets,
             "unix_socket_permissions": "0700",
             "timezone": "UTC",

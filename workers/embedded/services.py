@@ -141,7 +141,8 @@ class Plan:
         command += ["--temp-dir", str(self.ray_folder), "--num-cpus", str(processors())]
         command += ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats"]
         command += ["--include-dashboard", "false", "--include-log-monitor", "false", "--log-style", "record"]
-        environment = self._environment() | {"MALLOC_ARENA_MAX": "1"}  # mudman.heap says why
+        # For trials: mudman.heap and mudman.precision say why.
+        environment = self._environment() | {"MALLOC_ARENA_MAX": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         return self._child("ray", command, environment, dies_by=signal.SIGTERM, stops_within=5.0)
 
     def write_ray_token(self) -> None:

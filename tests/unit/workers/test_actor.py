@@ -1,9 +1,15 @@
 """A trial in its actor, without Ray's scheduler: it never raises, reports in time, and stops when told."""
 
+import json
 import time
 
-from mudman.results import Outcome, TrialResult
+import pytest
+
+from mudman.artifacts import VARIABLE, Artifacts, here
+from mudman.checkpoints import Keeping
+from mudman.results import Checkpoint, KeptFile, Outcome, TrialResult
 from mudman.specs import parse
+from workers import actor
 from workers.actor import HEARTBEAT, RunningTrial
 from workers.orders import Order, Word, versions
 
@@ -39,10 +45,14 @@ def outcome(trial: RunningTrial) -> tuple[Outcome, str]:
     return result.outcome, result.fault.type if result.fault else ""
 
 
-def test_a_result_is_said_at_once():
+def test_a_result_is_said_at_once(monkeypatch):
+    """Not when a heartbeat is over, however long that is."""
+    monkeypatch.setattr(actor, "HEARTBEAT", 60.0)
+    trial = RunningTrial(order(seconds=0.5), PLACE)
+    assert trial.word().result is None
     started = time.monotonic()
-    assert outcome(RunningTrial(order(), PLACE))[0] is Outcome.VALID
-    assert time.monotonic() - started < 10
+    assert trial.word().result.outcome is Outcome.VALID
+    assert time.monotonic() - started < 30
 
 
 def test_the_orders_cuts_reach_the_trial():
@@ -68,6 +78,45 @@ def test_progress_is_said_in_between_with_the_curves_so_far():
 def test_whatever_is_raised_is_a_result():
     assert outcome(RunningTrial("no order at all", PLACE)) == (Outcome.ERROR, "ValidationError")
     assert outcome(RunningTrial(order(outcome="no such outcome"), PLACE)) == (Outcome.ERROR, "SpecError")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> Artifacts:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "artifacts"))
+    return here()
+
+
+def keeping(attempt: int) -> str:
+    """Its trial keeps its weights."""
+    read = json.loads(order(attempt=attempt))
+    configuration = {"ordinal": 0, "value": 1.0, "hyperparameters": {}}
+    repeats = {"study": "searched", "configurations": [configuration], "seeds": [{}], "keep": True}
+    read["spec"] |= {"repeats": repeats, "budget": read["spec"]["budget"] | {"trials": 1}}
+    return json.dumps(read)
+
+
+def test_nothing_stays_of_a_trial_that_keeps_no_weights(store):
+    assert outcome(RunningTrial(keeping(1), PLACE)) == (Outcome.VALID, ""), "the simulated ones have none"
+    assert store.keys("study") == []
+
+
+def test_nothing_stays_of_earlier_attempts(store, monkeypatch):
+    """Their processes may have been killed while they wrote."""
+    for key in ("0-1", "0-2", "0-20", "10-1"):
+        store.put_bytes(f"study/{key}/README.md", b"Not finished.")
+    assert outcome(RunningTrial(keeping(3), PLACE)) == (Outcome.VALID, "")
+    assert sorted(store.keys("study")) == ["study/0-20/README.md", "study/10-1/README.md"]
+
+
+def test_weights_that_are_not_taken_whole_are_not_left_in_part(store, monkeypatch):
+    def run_trial(*args, keeping: Keeping, **more) -> TrialResult:
+        (keeping.folder / "model.safetensors").write_bytes(b"weights")
+        files = tuple(KeptFile(name=name, bytes=7, sha256="") for name in ("model.safetensors", "absent"))
+        return TrialResult(outcome=Outcome.VALID, checkpoint=Checkpoint(agreement="unknown", files=files))
+
+    monkeypatch.setattr(actor, "run_trial", run_trial)
+    assert outcome(RunningTrial(keeping(1), PLACE)) == (Outcome.ERROR, "ArtifactsUnavailable")
+    assert store.keys("study") == []
 
 
 def test_a_worker_of_another_version_says_so():

@@ -55,10 +55,17 @@ class Scene:
         self.trials.append(trial)
         return trial
 
-    def says(self, place: str, outcome: Outcome | None = None, node: str = "node", passes: int | None = None) -> bool:
+    def says(
+        self,
+        place: str,
+        outcome: Outcome | None = None,
+        node: str = "node",
+        passes: int | None = None,
+        fault: Fault | None = None,
+    ) -> bool:
         """Whether the place is let go."""
         progress = None if passes is None else {"phase": "unlearn", "passes": passes}
-        result = TrialResult(outcome=outcome) if outcome else None
+        result = TrialResult(outcome=outcome, fault=fault) if outcome else None
         return self.overseer.hear(place, Word(worker={"node_id": node}, progress=progress, result=result))
 
     def settle(self) -> list[tuple[int, str]]:
@@ -231,6 +238,42 @@ def test_a_trial_that_makes_no_pass_is_lost_and_told_to_end(scene):
     assert (result.outcome, result.fault.type) == (Outcome.LOST, "DeadlineExceeded")
     scene.pass_by(LOOK)
     assert scene.halted == ["a"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(type="AcceleratorError", message="device-side assert triggered"),
+        Fault(type="RuntimeError", message="CUDA error: an illegal memory access was encountered"),
+    ],
+    ids=["torch's own", "words"],
+)
+def test_a_process_whose_card_has_failed_is_given_no_other_trial(scene, fault):
+    """Every later call in it raises the same error: it would go through the whole study."""
+    scene.offer(0, 1)
+    scene.place("a")
+    scene.says("a")
+    assert scene.says("a", Outcome.ERROR, fault=fault), "it is let go"
+    assert scene.begun == [("a", 0)]
+    [(attempt, result)] = scene.desk.ended()
+    assert (attempt.ordinal, result.outcome) == (0, Outcome.LOST), "and the trial runs again"
+    assert result.fault.type == fault.type
+    assert fault.message in result.fault.message
+    scene.trials[0].over = True
+    assert scene.searcher.suggest("b") == {AVOID: []}
+
+
+@pytest.mark.parametrize(("outcome", "message"), [
+    (Outcome.OUT_OF_MEMORY, "CUDA error: out of memory"),
+    (Outcome.ERROR, "index out of range"),
+])  # fmt: skip
+def test_a_process_that_is_sound_keeps_its_place(scene, outcome, message):
+    scene.offer(0, 1)
+    scene.place("a")
+    scene.says("a")
+    assert not scene.says("a", outcome, fault=Fault(type="RuntimeError", message=message))
+    assert scene.begun == [("a", 0), ("a", 1)]
+    assert scene.settle() == [(0, str(outcome))]
 
 
 def test_what_ends_at_a_place_speaks_for_or_against_its_node(scene, monkeypatch):

@@ -35,3 +35,10 @@ def test_they_read_what_was_meant(plan: Plan, monkeypatch: pytest.MonkeyPatch):
 def test_nothing_secret_is_handed_on(plan: Plan):
     for child in (plan.api(), plan.dispatcher(), plan.migration(), plan.ray()):
         assert not [value for value in child.environment.values() if "mine" in value], child.name
+
+
+@pytest.mark.parametrize(("name", "value"), [("MALLOC_ARENA_MAX", "1"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")])
+def test_trials_run_under_what_must_be_set_before_a_process_starts(plan: Plan, name: str, value: str):
+    assert plan.ray().environment[name] == value
+    image = Path(__file__).parents[3] / "deploy/images/worker.Dockerfile"
+    assert f"ENV {name}={value}\n" in image.read_text()
