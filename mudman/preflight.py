@@ -11,7 +11,7 @@ from typing import Any
 
 from mudman.architectures import matches, suffixes, unmatched
 from mudman.faults import FieldFault, SpecError, checked
-from mudman.sizes import GROUP, is_large
+from mudman.sizes import GROUP, STATES, is_large
 from mudman.specs import NoUnlearning, StudySpec
 
 _PROCESS = 700 * 2**20
@@ -74,7 +74,8 @@ def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened
     """Bytes of what a trial holds at its peak: the weights and their snapshot, which of a large model on a card lies in
     the host's memory; while unlearning, four numbers for each that the method may change (gradient, adversary,
     accumulator, and one to spare), while attacked, a gradient of all, or in a large model of the largest tensor; and
-    the activations of one batch, by Korthikanti et al. (arXiv 2205.05198, equation 1) with all heads' attention."""
+    the activations of one batch, by Korthikanti et al. (arXiv 2205.05198, equation 1) with all heads' attention; and
+    what is kept of the original model's hidden states, where the method looks at them."""
     size = spec.model.bytes_per_number
     large = is_large(parameters * size)
     attacked = number(config, "vocab_size") * number(config, "hidden_size") if large else parameters
@@ -84,7 +85,17 @@ def tensors(spec: StudySpec, config: dict[str, Any], parameters: int, intervened
     hidden, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
     wide = max(4 * hidden, 2 * number(config, "intermediate_size"))
     activations = number(config, "num_hidden_layers") * tokens * (13 * hidden + wide + 3 * heads * length)
-    return size * (held + activations)
+    return size * (held + activations) + min(STATES, size * _original_states(spec, config))
+
+
+def _original_states(spec: StudySpec, config: dict[str, Any]) -> int:
+    """Numbers that the original model's hidden states are, on all batches of which a trial asks for them."""
+    asked = spec.method.original_batches_per_loop()
+    if not asked:
+        return 0
+    states = (number(config, "num_hidden_layers") + 1) * number(config, "hidden_size")
+    loops = spec.budget.unlearn_passes // spec.method.passes_per_loop()
+    return loops * asked * states * spec.batch.size * spec.batch.length
 
 
 def _operations(spec: StudySpec, parameters: int) -> float:

@@ -136,6 +136,10 @@ class Method(Model, ABC):
     def retain_batches_per_loop(self) -> int:
         return 1
 
+    def original_batches_per_loop(self) -> int:
+        """Batches of which it is asked what the original model makes of them."""
+        return 0
+
     def start_up_loops(self) -> int:
         """Loops at the start in which nothing is unlearned yet."""
         return 0

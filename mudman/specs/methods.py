@@ -81,6 +81,9 @@ class MudmanSpec(Intervening):
         """As the published procedure books them."""
         return 4 + (self.adversary.type != "none") + (self.representation_loss is not None)
 
+    def original_batches_per_loop(self) -> int:
+        return int(self.representation_loss is not None)
+
     def start_up_loops(self) -> int:
         return self.mask.warm_up if self.mask.type == "percentile" else 0
 
@@ -142,6 +145,9 @@ class CircuitBreakersSpec(Intervening):
     def passes_per_loop(self) -> int:
         """As published; a second forward of the original makes it six."""
         return 5
+
+    def original_batches_per_loop(self) -> int:
+        return 2
 
 
 class NestedSpec(Intervening):
@@ -222,6 +228,9 @@ class TarSpec(Intervening):
     def retain_batches_per_loop(self) -> int:
         """While mapping, as many as a loop has mapping steps."""
         return self.passes_per_loop() // 4 if self.random_mapping else 1
+
+    def original_batches_per_loop(self) -> int:
+        return 1
 
     def start_up_loops(self) -> int:
         return self.random_mapping.loops if self.random_mapping else 0
