@@ -4,16 +4,22 @@ import math
 from collections.abc import Iterator
 
 from mudman import objective
-from mudman.results import Curve, TrialResult
+from mudman.results import Curve, Outcome, TrialResult
 from mudman.specs import StudySpec
 from service.export import ExportedTrial
 
 SAME = ("value", "violation", "overrun", "stopped_at_pass", "judged", "passes_booked", "passes_made", "passes_skipped")
 """Numbers that stand both in the line and in the result, of which they were taken."""
+_SILENT = (Outcome.LOST, Outcome.CANCELLED)
+"""Outcomes of attempts that may end before they said anything."""
 
 
-def disagreements(spec: StudySpec, trial: ExportedTrial, result: TrialResult) -> Iterator[str]:
+def disagreements(spec: StudySpec, trial: ExportedTrial, result: TrialResult | None) -> Iterator[str]:
     """By path within the line, with both values."""
+    if result is None:
+        if trial.outcome not in _SILENT:
+            yield f"result: is missing, and nothing shows that the attempt ended as {trial.outcome!r}"
+        return
     stated = {name: getattr(trial, name) for name in SAME} | {"outcome": trial.outcome}
     yield from _differing(stated, {name: getattr(result, name) for name in stated})
     if result.seconds:

@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass, field
 from html import unescape
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from mudman.results import TrialResult
+from mudman.results import Outcome, TrialResult
 from mudman.specs import StudySpec
 from service.evidence import derived, trial_numbers
 from service.evidence.archive import Damaged, NoBundle, Reader
@@ -129,10 +130,11 @@ class _Check:
         self.report.trials += 1
         if (place := (trial.ordinal, trial.attempt)) <= before:
             self.fault(folder + TRIALS, f"{where}: trial {trial.ordinal}, attempt {trial.attempt} is out of order")
-        if read is not None:
-            self.report.numbers += len(trial_numbers.SAME)
-            for said in trial_numbers.disagreements(spec, trial, read):
-                self.fault(folder + TRIALS, f"{where} (trial {trial.ordinal}): {said}")
+        if _counts_again(found):
+            self.fault(folder + TRIALS, f"{where}: trial {trial.ordinal} counts a second time")
+        self.report.numbers += len(trial_numbers.SAME) * (read is not None)
+        for said in trial_numbers.disagreements(spec, trial, read):
+            self.fault(folder + TRIALS, f"{where} (trial {trial.ordinal}): {said}")
         return place
 
     def _baseline(self, folder: str, spec: StudySpec, stated: dict[str, Any]) -> None:
@@ -178,6 +180,14 @@ def _comparison(check: _Check) -> None:
     return None
 
 
+def _counts_again(found: Gathered) -> bool:
+    """Whether the last attempt counts toward the budget, and an earlier one at the same trial does too."""
+    ordinal = found.trials[-1].ordinal
+    same = [one.outcome in _COUNTING for one in takewhile(lambda one: one.ordinal == ordinal, reversed(found.trials))]
+    return same[0] and any(same[1:])
+
+
+_COUNTING = {outcome for outcome in Outcome if outcome.counts}
 _KINDS = {"study": _study, "comparison": _comparison}
 
 

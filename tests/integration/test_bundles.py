@@ -203,6 +203,8 @@ def of_document(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
     ("trials.jsonl.gz", of_line(3, lambda t: t.update(value=-1.0)), "trials.jsonl.gz: line 4 (trial 3): value: -1.0"),
     ("trials.jsonl.gz", of_line(2, lambda t: t["result"]["relearning"].update(forget_loss=[9.0] * 10)),
      "line 3 (trial 2): result.value: "),
+    ("trials.jsonl.gz", of_line(3, lambda t: t.update(result=None, value=9.9)), "line 4 (trial 3): result: is missing"),
+    ("trials.jsonl.gz", of_line(3, lambda t: t.update(ordinal=2, attempt=2)), "line 4: trial 2 counts a second time"),
     ("trials.jsonl.gz", of_line(24, lambda t: t.update(ordinal=3)), "line 25: trial 3, attempt 1 is out of order"),
     ("trials.jsonl.gz", of_line(2, lambda t: t["hyperparameters"].update(unlearning_rate=0.5)), "figures/slice.json: "),
     ("trials.jsonl.gz", lambda packed: packed[:100], "trials.jsonl.gz: cannot be read to its end"),
