@@ -4,11 +4,11 @@ computed again from it alone."""
 import csv
 import datetime
 import io
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from mudman.faults import MudmanError
+from service.agreement import differing
 from service.comparison_table import TableView, table
 from service.confirmation_views import confirmation_view
 from service.statistics.compute import Attempt, best_first, by_outcome, tally
@@ -16,12 +16,9 @@ from service.statistics.means import TOP
 from service.store.exports import Finished
 from service.store.tables import Comparison, Study
 from service.study_statistics import StatisticsView, study_statistics
-from service.views import View
+from service.views import View, without_bulk
 
 VERSION = 1
-_BULKY = ("trace", "token_losses")
-_RELATIVE = 1e-9
-"""Part of a number by which other machines may add up differently."""
 
 
 class ExportedStudy(View):
@@ -192,31 +189,13 @@ def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
         yield from (f"studies.{number}.{line}" for line in _disagreements(study))
 
 
-def differing(stated: Any, computed: Any, path: str) -> Iterator[str]:
-    """Where two documents do not agree, by path; floats may differ by rounding."""
-    if isinstance(stated, dict) and isinstance(computed, dict):
-        for key in sorted(stated.keys() | computed.keys()):
-            yield from differing(stated.get(key), computed.get(key), f"{path}.{key}".lstrip("."))
-    elif isinstance(stated, list) and isinstance(computed, list) and len(stated) == len(computed):
-        for index, pair in enumerate(zip(stated, computed, strict=True)):
-            yield from differing(*pair, f"{path}.{index}".lstrip("."))
-    elif not _equal(stated, computed):
-        yield f"{path}: {stated!r} is stated, {computed!r} comes out"
-
-
-def _equal(stated: Any, computed: Any) -> bool:
-    if isinstance(stated, float) and isinstance(computed, float):
-        return math.isclose(stated, computed, rel_tol=_RELATIVE, abs_tol=1e-12)
-    return stated == computed
-
-
 def statistics_of(
     study: ExportedStudy, trials: Iterable[ExportedTrial], again: ExportedRepeat | None, seed: int
 ) -> StatisticsView:
-    attempts = _attempts(trials)
+    attempts = attempts_of(trials)
     minimise = study.spec.get("objective", {}).get("direction") == "minimize"
     top = best_first(attempts, TOP, minimise=minimise)
-    confirmation = again and confirmation_view(study, again.study, _attempts(again.trials))
+    confirmation = again and confirmation_view(study, again.study, attempts_of(again.trials))
     return study_statistics(study, by_outcome(attempts), top, confirmation=confirmation, seed=seed)
 
 
@@ -226,7 +205,7 @@ def table_of(
     reference: str,
     seed: int,
 ) -> TableView:
-    tallies = {study.id: tally(_attempts(trials)) for study, trials in studies}
+    tallies = {study.id: tally(attempts_of(trials)) for study, trials in studies}
     rows = [study for study, _ in studies]
     return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed)
 
@@ -235,7 +214,8 @@ def _parts(studies: Sequence[StudyExport]) -> list[tuple[ExportedStudy, list[Exp
     return [(one.study, one.trials) for one in studies]
 
 
-def _attempts(trials: Iterable[ExportedTrial]) -> list[Attempt]:
+def attempts_of(trials: Iterable[ExportedTrial]) -> list[Attempt]:
+    """As statistics take them, with their hyper-parameters."""
     return [Attempt(**{name: getattr(trial, name) for name in _OF_ATTEMPT}) for trial in trials]
 
 
@@ -246,11 +226,7 @@ def _slim(preparation: dict[str, Any] | None) -> dict[str, Any] | None:
     if preparation is None:
         return None
     baseline = preparation.get("baseline")
-    slim = {"baseline": baseline and _without_bulk(baseline)}
+    slim = {"baseline": baseline and without_bulk(baseline)}
     if "baselines" in preparation:
-        slim["baselines"] = [_without_bulk(one) for one in preparation["baselines"]]
+        slim["baselines"] = [without_bulk(one) for one in preparation["baselines"]]
     return preparation | slim
-
-
-def _without_bulk(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: part for name, part in result.items() if name not in _BULKY}

@@ -10,7 +10,7 @@ from service.statistics.bootstrap import Sample
 from service.statistics.compute import Attempt, Tally, total
 from service.statistics.convergence import convergence
 from service.statistics.means import TOP, summarise
-from service.statistics.saturation import Place, place
+from service.statistics.saturation import Place, Side, place
 from service.statistics_views import (
     BootstrapView,
     ComparedView,
@@ -22,8 +22,6 @@ from service.statistics_views import (
 )
 from service.views import View
 from service.widening import room
-
-Side = Literal["low", "high"]
 
 
 class BaselineView(ComparedView):

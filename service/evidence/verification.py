@@ -9,11 +9,12 @@ from typing import Any
 
 from mudman.results import Outcome, TrialResult
 from mudman.specs import StudySpec
+from service.agreement import differing
 from service.evidence import derived, trial_numbers
 from service.evidence.archive import Damaged, NoBundle, Reader
 from service.evidence.bundle import COMPARISON, CONFIRMATION, FORMAT, PUBLISHED, STUDY, TRIALS, VERSION, folder_of
 from service.evidence.gathered import Gathered
-from service.export import ExportedComparison, ExportedStudy, ExportedTrial, differing
+from service.export import ExportedComparison, ExportedStudy, ExportedTrial
 from service.figures.rendering import render
 from service.figures.style import Figure
 
