@@ -23,7 +23,6 @@ from service.statistics_views import (
     spent,
     summary_view,
 )
-from service.store.standing import minimised
 from service.views import View
 
 Measure = Literal["trials", "passes_booked", "passes_made", "gpu_seconds", "cpu_seconds"]
@@ -194,7 +193,7 @@ def _cost(spec: StudySpec, measure: Measure, one: Attempt) -> float:
 def _entry(study: Variant, found: Tally, seed: int) -> _Entry:
     spec = StudySpec.model_validate(study.spec)
     last = spec.statistics.last
-    summary = summarise(found.values, last, minimise=minimised(study.spec))
+    summary = summarise(found.values, last, minimise=spec.objective.minimise)
     return _Entry(study, spec, found, summary, Sample(tuple(found.values[-last:]), study.variant, seed))
 
 
@@ -218,7 +217,7 @@ def _row(
     to_reference = to_baseline = share = lead = None
     verdict = "reference" if entry is main and summary else None
     if _compared(entry, main):
-        lower = minimised(entry.study.spec)
+        lower = entry.spec.objective.minimise
         if main is untouched:
             found = differences.gain(summary, main.summary.mean)
         elif entry is untouched:

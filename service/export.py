@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from mudman.faults import MudmanError
+from mudman.specs import minimised
 from service.agreement import differing
 from service.comparison_table import TableView, table
 from service.confirmation_views import confirmation_view
@@ -193,8 +194,7 @@ def statistics_of(
     study: ExportedStudy, trials: Iterable[ExportedTrial], again: ExportedRepeat | None, seed: int
 ) -> StatisticsView:
     attempts = attempts_of(trials)
-    minimise = study.spec.get("objective", {}).get("direction") == "minimize"
-    top = best_first(attempts, TOP, minimise=minimise)
+    top = best_first(attempts, TOP, minimise=minimised(study.spec))
     confirmation = again and confirmation_view(study, again.study, attempts_of(again.trials))
     return study_statistics(study, by_outcome(attempts), top, confirmation=confirmation, seed=seed)
 

@@ -125,7 +125,7 @@ def study_statistics(
     ``parts``: what it found and spent, by outcome; ``top``: the best valid trials, best first, with their
     hyper-parameters."""
     spec = StudySpec.model_validate(study.spec)
-    minimise, last = spec.objective.direction == "minimize", spec.statistics.last
+    minimise, last = spec.objective.minimise, spec.statistics.last
     whole = total(parts)
     ranges = _ranges(spec, [one.hyperparameters for one in top[:TOP]])
     return StatisticsView(

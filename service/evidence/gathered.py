@@ -20,7 +20,7 @@ class Gathered:
         self.confirmation: Gathered | None = None
         """The study that ran the best ones again, where there is one."""
         spec = StudySpec.model_validate(study.spec)
-        self.minimise = spec.objective.direction == "minimize"
+        self.minimise = spec.objective.minimise
         self._last: deque[tuple[int, Curve | None]] = deque(maxlen=min(spec.statistics.last, MOST_CURVES))
         self._best: tuple[ExportedTrial, Curve | None] | None = None
         self._traced: tuple[ExportedTrial, Trace] | None = None

@@ -63,7 +63,7 @@ def draw(name: Name, study: Subject, source: Source) -> Figure:
 
 def _history(study: Subject, spec: StudySpec, source: Source) -> Figure:
     attempts = source.finished()
-    minimise = spec.objective.direction == "minimize"
+    minimise = spec.objective.minimise
     values = [one.value for one in attempts if one.outcome == "valid" and one.value is not None]
     summary = summarise(values, spec.statistics.last, minimise=minimise)
     if summary is None:
@@ -86,7 +86,7 @@ def _importance(study: Subject, spec: StudySpec, source: Source) -> Figure:
     valid = [one for one in source.valid() if _lies_in(space, one)]
     if len(valid) < FEWEST or not space:
         raise _nothing(study, f"{FEWEST} valid trials and a range that is searched")
-    shares = importances(space, valid, minimise=spec.objective.direction == "minimize")
+    shares = importances(space, valid, minimise=spec.objective.minimise)
     return importance(study.name, shares, len(valid))
 
 
