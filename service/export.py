@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mudman.faults import MudmanError
 from mudman.specs import minimised
+from service import repeated
 from service.agreement import differing
 from service.comparison_table import TableView, table
 from service.confirmation_views import confirmation_view
@@ -182,6 +183,9 @@ def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
         seed = export.statistics.bootstrap.seed
         again = statistics_of(export.study, export.trials, export.confirmation, seed)
         yield from differing(export.statistics.model_dump(), again.model_dump(), "statistics")
+        if confirming := export.confirmation:
+            for line in repeated.disagreements(export.study.id, export.trials, confirming.study):
+                yield f"confirmation.study.spec.{line}"
         return
     found = export.table
     made = table_of(export.comparison, _parts(export.studies), found.reference, found.bootstrap.seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mudman.results import Outcome, TrialResult
 from mudman.specs import StudySpec
+from service import repeated
 from service.agreement import differing
 from service.evidence import derived, trial_numbers
 from service.evidence.archive import Damaged, NoBundle, Reader
@@ -112,8 +113,15 @@ class _Check:
         except Damaged as damage:
             self.fault(folder + TRIALS, str(damage))
         if folder + CONFIRMATION + STUDY in self.bundle.names:
-            found.confirmation = self.gathered(folder + CONFIRMATION)
+            self._confirmation(folder + CONFIRMATION, found)
         return found
+
+    def _confirmation(self, folder: str, of: Gathered) -> None:
+        """The study that ran the best of this one again, and that it did."""
+        of.confirmation = self.gathered(folder)
+        if of.confirmation is not None:
+            for said in repeated.disagreements(of.study.id, of.trials, of.confirmation.study):
+                self.fault(folder + STUDY, f"spec.{said}")
 
     def _trial(
         self, folder: str, number: int, line: Any, spec: StudySpec, found: Gathered, before: tuple[int, int]
