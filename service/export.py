@@ -21,6 +21,8 @@ from service.study_statistics import StatisticsView, study_statistics
 from service.views import View, without_bulk
 
 VERSION = 1
+FOREIGN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What computing raises over a document that others wrote: its parts may be anything."""
 
 
 class ExportedStudy(View):
@@ -168,14 +170,14 @@ def verify(document: Mapping[str, Any]) -> list[str]:
     Raises ``NoExport``.
     """
     kinds = {"mudman-study": StudyExport, "mudman-comparison": ComparisonExport}
-    kind = kinds.get(document.get("format")) if isinstance(document, Mapping) else None
+    named = document.get("format") if isinstance(document, Mapping) else None
+    kind = kinds.get(named) if isinstance(named, str) else None
     if kind is None or document.get("version") != VERSION:
         raise NoExport("this is no export that is read here. Remedy: write one with `mudman export ID FILE`")
     try:
-        export = kind.model_validate(document)
-    except ValueError as error:
-        raise NoExport(f"the export is damaged: {error}") from error
-    return list(_disagreements(export))
+        return list(_disagreements(kind.model_validate(document)))
+    except FOREIGN as error:
+        raise NoExport(f"the export is damaged: {type(error).__name__}: {error}") from error
 
 
 def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:

@@ -50,7 +50,9 @@ def _bound(spec: StudySpec, result: TrialResult) -> Iterator[str]:
     checks = [loss for loss in result.unlearning.retain_loss[1:] if loss is not None]
     if allowed is None or not checks or result.device == "simulated":
         return
-    untouched = result.unlearning.retain_loss[0]
+    if (untouched := result.unlearning.retain_loss[0]) is None:
+        yield "unlearning.retain_loss.0: None is stated, and a valid trial has a number there"
+        return
     excess = max(checks) - (untouched + allowed)
     if excess > 1e-9:
         yield f"outcome: 'valid' is stated, and the retain loss is {excess!r} above its bound"

@@ -15,7 +15,7 @@ from service.evidence import derived, trial_numbers
 from service.evidence.archive import Damaged, NoBundle, Reader
 from service.evidence.bundle import COMPARISON, CONFIRMATION, FORMAT, PUBLISHED, STUDY, TRIALS, VERSION, folder_of
 from service.evidence.gathered import Gathered
-from service.export import ExportedComparison, ExportedStudy, ExportedTrial
+from service.export import FOREIGN, ExportedComparison, ExportedStudy, ExportedTrial
 from service.figures.rendering import render
 from service.figures.style import Figure
 
@@ -38,9 +38,11 @@ def verify(path: Path) -> Report:
     """Raises ``NoBundle``. Trusts nothing in the file: it may come from anywhere."""
     bundle = Reader(path)
     about = bundle.manifest
-    if (about.get("format"), about.get("version")) != (FORMAT, VERSION) or about.get("kind") not in _KINDS:
+    kind = about.get("kind")
+    known = isinstance(kind, str) and kind in _KINDS
+    if (about.get("format"), about.get("version")) != (FORMAT, VERSION) or not known:
         raise NoBundle(f"{path} is no evidence bundle of a version that is read here")
-    report = Report(about["kind"], files=len(bundle.names))
+    report = Report(kind, files=len(bundle.names))
     check = _Check(bundle, report)
     for name, fault in bundle.changed():
         check.fault(name, fault)
@@ -50,6 +52,8 @@ def verify(path: Path) -> Report:
             check.fault(path.name, "bytes between its files were changed")
     except Damaged as damage:
         check.fault(path.name, str(damage))
+    except FOREIGN as error:
+        check.fault(path.name, f"cannot be checked to its end: {type(error).__name__}: {error}")
     return report
 
 
@@ -99,7 +103,7 @@ class _Check:
             about = ExportedStudy.model_validate(self.bundle.document(folder + STUDY))
             spec = StudySpec.model_validate(about.spec)
             found = Gathered(about)
-        except (Damaged, ValueError) as error:
+        except (Damaged, *FOREIGN) as error:
             return self.fault(folder + STUDY, str(error))
         self.report.studies += 1
         if spec.identity() != about.spec_hash:
@@ -133,7 +137,8 @@ class _Check:
             trial = ExportedTrial.model_validate(line)
             read = None if result is None else TrialResult.model_validate({**result, "log": ""})
             found.add(trial, result)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            disagreeing = list(trial_numbers.disagreements(spec, trial, read))
+        except FOREIGN as error:
             self.fault(folder + TRIALS, f"{where}: {error}")
             return before
         self.report.trials += 1
@@ -142,17 +147,17 @@ class _Check:
         if _counts_again(found):
             self.fault(folder + TRIALS, f"{where}: trial {trial.ordinal} counts a second time")
         self.report.numbers += len(trial_numbers.SAME) * (read is not None)
-        for said in trial_numbers.disagreements(spec, trial, read):
+        for said in disagreeing:
             self.fault(folder + TRIALS, f"{where} (trial {trial.ordinal}): {said}")
         return place
 
     def _baseline(self, folder: str, spec: StudySpec, stated: dict[str, Any]) -> None:
         try:
-            baseline = TrialResult.model_validate(stated)
-        except ValueError as error:
+            bare = spec.model_copy(update={"constraint": None})
+            disagreeing = list(trial_numbers.of_result(bare, TrialResult.model_validate(stated)))
+        except FOREIGN as error:
             return self.fault(folder + STUDY, f"preparation.baseline: {error}")
-        bare = spec.model_copy(update={"constraint": None})
-        for said in trial_numbers.of_result(bare, baseline):
+        for said in disagreeing:
             self.fault(folder + STUDY, f"preparation.baseline.{said}")
         return None
 
@@ -180,7 +185,7 @@ def _comparison(check: _Check) -> None:
         reference = check.bundle.manifest.get("reference")
         table = derived.table_of_comparison(about, studies, reference, check.seed)
         figures = derived.figures_of_comparison(table, studies, published)
-    except (Damaged, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (Damaged, *FOREIGN) as error:
         return check.fault(COMPARISON, f"cannot be read: {error}")
     check.compare(derived.TABLE, table.model_dump(mode="json"))
     check.figures("", figures)

@@ -1,5 +1,6 @@
 """Statistics, widening and exports over HTTP. Rows are written as the runner writes them."""
 
+import contextlib
 import copy
 import csv
 import io
@@ -9,6 +10,8 @@ import statistics
 
 import large
 import pytest
+from hypothesis import HealthCheck, given, settings
+from mutated import mutations
 from problem_documents import assert_problem
 from pyarrow import parquet
 from sqlalchemy import select
@@ -277,6 +280,29 @@ NO_STUDY = {"format": "mudman-study", "version": 1}
 def test_what_is_no_export(document):
     with pytest.raises(NoExport):
         verify(document)
+
+
+@pytest.mark.parametrize("change", [
+    lambda doc: doc.update(format=[]),
+    lambda doc: doc["study"]["spec"].update(objective=None),
+    lambda doc: doc["study"]["spec"].update(method={"type": "nothing that is known"}),
+    lambda doc: doc["study"]["preparation"].update(baseline=[1]),
+    lambda doc: doc["trials"][11]["hyperparameters"].update(unlearning_rate=-1.0),
+])  # fmt: skip
+def test_an_export_that_cannot_be_computed_with(api, study, change):
+    made = api.get(f"/studies/{study}/export").json()
+    change(made)
+    with pytest.raises(NoExport):
+        verify(made)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(change=mutations())
+def test_whatever_stands_in_an_export_checking_it_comes_to_an_end(api, study, change):
+    made = api.get(f"/studies/{study}/export").json()
+    change(made)
+    with contextlib.suppress(NoExport):
+        verify(made)
 
 
 def test_export_as_csv(api, study):

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutated import mutations
 from problem_documents import assert_problem
 from test_api_trials import finish
 
@@ -214,6 +217,36 @@ def test_numbers_that_do_not_follow_from_the_trials(kept, name, change, said):
     """Also where whoever changed them wrote the hashes anew."""
     faults = verify(rewritten(kept, name, change)).faults
     assert any(line.startswith(said) or said in line for line in faults), faults[:5]
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("study.json", of_document(lambda d: d["preparation"].update(baseline=[1]))),
+    ("study.json", of_document(lambda d: d["spec"].update(objective=None))),
+    ("trials.jsonl.gz", of_line(3, lambda t: t["hyperparameters"].update(unlearning_rate=-1.0))),
+])  # fmt: skip
+def test_what_cannot_be_computed_with_is_a_fault(kept, name, change):
+    assert verify(rewritten(kept, name, change)).faults
+
+
+def test_a_kind_that_is_no_word(kept):
+    with zipfile.ZipFile(kept) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    other = kept.with_name("other.zip")
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest | {"kind": []}))
+    with pytest.raises(NoBundle):
+        verify(other)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["study.json", "trials.jsonl.gz", "spec.json", "statistics.json", "figures/slice.json"]),
+    line=st.integers(0, 24),
+    data=st.data(),
+)
+def test_whatever_stands_in_a_bundle_checking_it_comes_to_an_end(kept, name, line, data):
+    change = of_line(line, data.draw(mutations())) if name.endswith(".gz") else of_document(data.draw(mutations()))
+    verify(rewritten(kept, name, change))
 
 
 def test_what_is_no_bundle(kept, tmp_path):
