@@ -191,6 +191,20 @@ def test_widen(api, study, database):
         assert len(session.scalars(select(EnqueuedTrial).where(EnqueuedTrial.study_id == made["id"])).all()) == 10
 
 
+def test_widen_sent_again_under_its_key_answers_the_first_whatever_was_found_since(api, database):
+    study_id = submit(api, "sent again")
+    finish(database, study_id, 0, result(Outcome.VALID, 3.0), chosen=chosen(0.019))
+    key = {"Idempotency-Key": "wider"}
+    first = api.post(f"/studies/{study_id}/widen", headers=key)
+    assert first.status_code == 201, first.text
+    finish(database, study_id, 1, result(Outcome.VALID, 4.0), chosen=chosen(0.005))
+    again = api.post(f"/studies/{study_id}/widen", headers=key)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    other = api.post(f"/studies/{study_id}/widen", json={"warm_start": 3}, headers=key)
+    assert_problem(other, 422, "idempotency-key-reused")
+    assert_problem(api.post(f"/studies/{study_id}/widen"), 409, "nothing-to-widen")
+
+
 def test_widen_as_one_likes(api, study, database):
     longer = {"low": 3, "high": 30, "int": True}
     body = {"name": "my own", "trials": 3, "ranges": {"fork_every": longer}, "warm_start": 5}
