@@ -68,8 +68,7 @@ def repeats_of(study: Study) -> RepeatsSpec:
 
 def _repeatable(session: Session, study_id: str) -> tuple[Study, StudySpec]:
     """Locks the study's row: whoever asks at the same time finds what was made."""
-    study = studies.get(session, study_id)
-    session.refresh(study, with_for_update={"key_share": True})
+    study = studies.locked(session, study_id, key_share=True)
     spec = StudySpec.model_validate(study.spec)
     if spec.repeats is not None:
         raise NothingToRepeat(

@@ -1,0 +1,112 @@
+"""What is asked of a study or a comparison while somebody deletes it: it waits, and then there is none."""
+
+import pytest
+from test_leases import spec, submit
+from test_store_waits import meanwhile
+
+from mudman.specs.comparison import parse_comparison
+from service.store import actions, comparisons, enqueued, repeating, studies
+from service.store.comparisons import UnknownComparison
+from service.store.states import Action
+from service.store.studies import UnknownStudy
+
+
+@pytest.fixture
+def store(new_database):
+    return new_database()
+
+
+def cancelled(store) -> str:
+    study_id = submit(store)
+    with store.begin() as session:
+        studies.change_state(session, study_id, Action.CANCEL)
+    return study_id
+
+
+def comparison():
+    return parse_comparison(spec("compared").model_dump(mode="json", exclude_unset=True) | {"variants": {"a": {}}})
+
+
+def compared(store) -> str:
+    with store.begin() as session:
+        made = comparisons.create(session, comparison()).comparison
+        for study in comparisons.studies_of(session, made):
+            studies.change_state(session, study.id, Action.CANCEL)
+        return made.id
+
+
+def in_one(store, act, *given):
+    """``act`` in a transaction of its own."""
+
+    def work():
+        with store.begin() as session:
+            return act(session, *given)
+
+    return work
+
+
+@pytest.mark.parametrize(("act", "given"), [
+    (actions.delete, ()),
+    (actions.extend, (9,)),
+    (enqueued.add, ({("hyperparameters",): {"unlearning_rate": 0.1}},)),
+    (repeating.confirm, (1, 2)),
+    (studies.change_state, (Action.REQUEUE,)),
+])  # fmt: skip
+def test_of_a_study_that_is_deleted_meanwhile(store, act, given):
+    study_id = cancelled(store)
+    with meanwhile((store, None, None), in_one(store, act, study_id, *given)) as (session, result):
+        actions.delete(session, study_id)
+    with pytest.raises(UnknownStudy):
+        result[0].result()
+
+
+@pytest.mark.parametrize("act", [comparisons.delete, comparisons.locked])
+def test_of_a_comparison_that_is_deleted_meanwhile(store, act):
+    comparison_id = compared(store)
+    with meanwhile((store, None, None), in_one(store, act, comparison_id)) as (session, result):
+        comparisons.delete(session, comparison_id)
+    with pytest.raises(UnknownComparison):
+        result[0].result()
+
+
+def deleted_before(monkeypatch, module, name: str, store, delete, doomed: str) -> None:
+    """The first call of a function waits for another transaction, which deletes what is there."""
+    function = getattr(module, name)
+
+    def late(*given):
+        monkeypatch.setattr(module, name, function)
+        with store.begin() as other:
+            delete(other, doomed)
+        return function(*given)
+
+    monkeypatch.setattr(module, name, late)
+
+
+@pytest.mark.parametrize("step", ["_same", "clean_slate"])
+def test_a_study_that_is_posted_again_while_it_is_deleted_is_a_new_one(store, monkeypatch, step):
+    study_id = cancelled(store)
+    deleted_before(monkeypatch, studies, step, store, actions.delete, study_id)
+    with store.begin() as session:
+        made = studies.create(session, spec("study"), idempotency_key="again")
+        assert made.created
+        assert (made.study.state, made.study.id != study_id) == ("queued", True)
+
+
+@pytest.mark.parametrize(("module", "step"), [(comparisons, "_same"), (studies, "clean_slate")])
+def test_a_comparison_that_is_posted_again_while_it_is_deleted_is_a_new_one(store, monkeypatch, module, step):
+    comparison_id = compared(store)
+    deleted_before(monkeypatch, module, step, store, comparisons.delete, comparison_id)
+    with store.begin() as session:
+        made = comparisons.create(session, comparison(), idempotency_key="again")
+        assert made.created
+        assert made.comparison.id != comparison_id
+        assert [study.state for study in comparisons.studies_of(session, made.comparison)] == ["queued"] * 2
+
+
+def test_a_study_whose_name_a_comparison_needs_is_deleted_meanwhile(store, monkeypatch):
+    with store.begin() as session:
+        study_id = studies.create(session, spec("compared/a")).study.id
+        studies.change_state(session, study_id, Action.CANCEL)
+    deleted_before(monkeypatch, studies, "named", store, actions.delete, study_id)
+    with store.begin() as session:
+        assert comparisons.create(session, comparison()).created
