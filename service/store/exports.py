@@ -67,4 +67,6 @@ def whole(session: Session, study_id: str) -> Iterator[Whole]:
         yield Whole(Finished(*columns), worker, result)
 
 
-_FEW = 50
+_FEW = 4
+"""Whoever writes them down takes half a second for one of 5 MB, and the server would take a session that is silent for
+``database.FROZEN`` for frozen."""

@@ -8,10 +8,12 @@ import hashlib
 import io
 import json
 import random
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import large
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,10 +24,11 @@ from test_api_trials import finish
 import mudman
 from mudman.preparation import prepare
 from mudman.results import Outcome, TrialResult
-from mudman.specs import StudySpec
+from mudman.specs import StudySpec, parse
 from service.evidence.archive import NoBundle
 from service.evidence.verification import verify
-from service.store import studies
+from service.store import database as database_module
+from service.store import exports, studies
 
 SIMULATED = {
     "model": {"id": "simulated"},
@@ -296,3 +299,18 @@ def test_a_comparison(api, database, tmp_path):
     forged = rewritten(file, "table.json", of_document(lambda d: d["rows"][0]["result"].update(n=5)))
     assert any(line.startswith("table.json: rows.0.result.n: 5 ") for line in verify(forged).faults)
     assert_problem(api.get(f"{here}?format=bundle&reference=nobody"), 404, "unknown-variant")
+
+
+def test_results_that_take_long_to_write_do_not_cost_the_session(new_database, monkeypatch):
+    """As those do that are megabytes each: the server ends a transaction that says nothing for long."""
+    monkeypatch.setattr(database_module, "FROZEN", "500ms")
+    store = new_database()
+    with store.begin() as session:
+        study_id = studies.create(session, parse(SIMULATED | {"name": "large"})).study.id
+        large.fill(session, study_id, 60)
+    written = []
+    with store.begin() as session:
+        for one in exports.whole(session, study_id):
+            written.append(one.finished.ordinal)
+            time.sleep(0.02)
+    assert written == list(range(60))
