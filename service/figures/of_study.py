@@ -14,7 +14,7 @@ from service.figures.names import OfStudy as Name
 from service.figures.slices import slices
 from service.figures.style import Figure
 from service.figures.times import times
-from service.statistics.compute import Attempt, tally
+from service.statistics.compute import Attempt, best_first, tally
 from service.statistics.means import summarise
 
 MOST_CURVES = 200
@@ -76,8 +76,7 @@ def _slice(study: Subject, spec: StudySpec, source: Source) -> Figure:
     valid, space = source.valid(), spec.search_space()
     if not valid or not space:
         raise _nothing(study, "a valid trial and a range that is searched")
-    best = source.best().ordinal
-    ringed = next(one for one in valid if one.ordinal == best)
+    [ringed] = best_first(valid, 1, minimise=spec.objective.minimise)
     return slices(study.name, spec.objective.metric, space, valid, ringed)
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from service.store import standing
-from service.store.tables import Trial
+from service.store import repeating, standing
+from service.store.tables import Study, Trial
 
 
 class Finished(NamedTuple):
@@ -29,6 +29,15 @@ class Finished(NamedTuple):
     reason: str
     started_at: datetime.datetime
     finished_at: datetime.datetime | None
+
+
+class Exported(NamedTuple):
+    """A study, and its latest confirmation, each with its finished attempts."""
+
+    study: Study
+    attempts: list[Finished]
+    confirming: Study | None
+    runs: list[Finished]
 
 
 class Whole(NamedTuple):
@@ -57,6 +66,11 @@ def finished(session: Session, study_id: str) -> list[Finished]:
     query = standing.FINISHED.add_columns(*_MORE).where(Trial.study_id == study_id, Trial.outcome.is_not(None))
     rows: Any = session.execute(query.execution_options(yield_per=standing.PART))
     return sorted((Finished(*columns) for _, *columns in rows), key=lambda one: (one.ordinal, one.attempt))
+
+
+def of_study(session: Session, study: Study) -> Exported:
+    child = repeating.newest(session, study.id, keeping=False)
+    return Exported(study, finished(session, study.id), child, finished(session, child.id) if child else [])
 
 
 def whole(session: Session, study_id: str) -> Iterator[Whole]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from mudman.faults import SpecError
 from mudman.specs import StudySpec, parse
 from mudman.specs.repeats import Configuration, Recorded, RepeatsSpec, SeedsSpec, fresh_seeds
+from service.statistics.compute import Attempt
 from service.store import events, standing, studies
 from service.store.pinning import pinned
 from service.store.refusals import NothingToRepeat
@@ -53,6 +54,12 @@ def as_asked(session: Session, study: Study) -> list[Study]:
 def newest(session: Session, study_id: str, *, keeping: bool) -> Study | None:
     """The latest confirmation of a study, or the latest study that keeps its checkpoints."""
     return next((one for one in children(session, study_id) if repeats_of(one).keep is keeping), None)
+
+
+def confirming(session: Session, study_id: str) -> tuple[Study, list[Attempt]] | None:
+    """The latest confirmation of a study, with its finished attempts."""
+    child = newest(session, study_id, keeping=False)
+    return child and (child, standing.finished(session, [child.id])[child.id])
 
 
 def children(session: Session, study_id: str) -> Sequence[Study]:
