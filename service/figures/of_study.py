@@ -12,7 +12,7 @@ from service.figures.history import history
 from service.figures.importance import FEWEST, importance, importances
 from service.figures.names import OfStudy as Name
 from service.figures.slices import slices
-from service.figures.style import Figure
+from service.figures.style import Figure, thinned
 from service.figures.times import times
 from service.statistics.compute import Attempt, best_first, tally
 from service.statistics.means import summarise
@@ -85,8 +85,9 @@ def _importance(study: Subject, spec: StudySpec, source: Source) -> Figure:
     valid = [one for one in source.valid() if _lies_in(space, one)]
     if len(valid) < FEWEST or not space:
         raise _nothing(study, f"{FEWEST} valid trials and a range that is searched")
-    shares = importances(space, valid, minimise=spec.objective.minimise)
-    return importance(study.name, shares, len(valid))
+    used = thinned(valid)
+    shares = importances(space, used, minimise=spec.objective.minimise)
+    return importance(study.name, shares, len(used), len(valid))
 
 
 def _lies_in(space: Mapping[str, Range], one: Attempt) -> bool:
