@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from mudman.specs import StudySpec
 from mudman.specs.comparison import BASELINE
+from service.published import PublishedView
 from service.statistics import bootstrap, differences, holm
 from service.statistics.bootstrap import Interval, Sample
 from service.statistics.compute import Attempt, Tally, tally, within
@@ -48,6 +49,8 @@ class Row(View):
     state: str
     result: SummaryView | None
     """Null while no trial is valid."""
+    published: PublishedView | None = None
+    """Where the comparison comes from a preset that has a published result of this variant."""
     reason: str | None
     """Why there is no result."""
     to_reference: ComparedView | None
@@ -129,8 +132,9 @@ def table(
     *,
     seed: int = 0,
     equal_compute: EqualCompute | None = None,
+    published: Mapping[str, PublishedView] = {},
 ) -> TableView:
-    """``studies`` in the comparison's order; ``reference`` is the variant of one of them."""
+    """``studies`` in the comparison's order; ``reference`` is the variant of one of them. ``published``: by variant."""
     entries = {study.variant: _entry(study, tallies.get(study.id, Tally()), seed) for study in studies}
     main, untouched = entries[reference], entries.get(BASELINE)
     if untouched is not None and untouched.spec.method.type != "none":
@@ -145,7 +149,7 @@ def table(
     }
     adjusted = holm.adjusted(family)
     rows = {
-        variant: _row(entry, main, untouched, intervals.get(variant), adjusted.get(variant))
+        variant: _row(entry, main, untouched, intervals.get(variant), adjusted.get(variant), published.get(variant))
         for variant, entry in entries.items()
     }
     return TableView(
@@ -211,7 +215,12 @@ def _interval(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Interval
 
 
 def _row(
-    entry: _Entry, main: _Entry, untouched: _Entry | None, interval: Interval | None, p_adjusted: float | None
+    entry: _Entry,
+    main: _Entry,
+    untouched: _Entry | None,
+    interval: Interval | None,
+    p_adjusted: float | None,
+    published: PublishedView | None,
 ) -> Row:
     summary, comparable = entry.summary, _measure(entry.spec) == _measure(main.spec)
     to_reference = to_baseline = share = lead = None
@@ -238,6 +247,7 @@ def _row(
         study=entry.study.id,
         state=entry.study.state,
         result=summary_view(summary),
+        published=published,
         reason=None if summary else _reason(entry),
         to_reference=to_reference,
         to_baseline=_view(to_baseline),

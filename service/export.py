@@ -13,6 +13,7 @@ from service import repeated
 from service.agreement import differing
 from service.comparison_table import TableView, table
 from service.confirmation_views import confirmation_view
+from service.published import PublishedView
 from service.statistics.compute import Attempt, best_first, by_outcome, tally
 from service.statistics.means import TOP
 from service.store.exports import Finished
@@ -107,7 +108,7 @@ class ComparisonExport(View):
     version: int = VERSION
     comparison: ExportedComparison
     table: TableView
-    """Made from what stands here, and nothing else."""
+    """Made from what stands here, and nothing else; published results apart."""
     studies: list[StudyExport]
     """In the order of the variants, the baseline last."""
 
@@ -142,12 +143,16 @@ def _exported(study: Study, attempts: Sequence[Finished]) -> tuple[ExportedStudy
 
 
 def comparison_export(
-    comparison: Comparison, studies: Sequence[StudyExport], reference: str, *, seed: int = 0
+    comparison: Comparison,
+    studies: Sequence[StudyExport],
+    reference: str,
+    *,
+    seed: int = 0,
+    published: Mapping[str, PublishedView],
 ) -> ComparisonExport:
     about = ExportedComparison(**{name: getattr(comparison, name) for name in ExportedComparison.model_fields})
-    return ComparisonExport(
-        comparison=about, table=table_of(about, _parts(studies), reference, seed), studies=list(studies)
-    )
+    made = table_of(about, _parts(studies), reference, seed, published)
+    return ComparisonExport(comparison=about, table=made, studies=list(studies))
 
 
 def as_csv(export: StudyExport) -> str:
@@ -190,7 +195,9 @@ def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
                 yield f"confirmation.study.spec.{line}"
         return
     found = export.table
-    made = table_of(export.comparison, _parts(export.studies), found.reference, found.bootstrap.seed)
+    rows = [*found.rows, *filter(None, [found.baseline])]
+    published = {row.variant: row.published for row in rows if row.published}  # does not follow from trials
+    made = table_of(export.comparison, _parts(export.studies), found.reference, found.bootstrap.seed, published)
     yield from differing(found.model_dump(), made.model_dump(), "table")
     for number, study in enumerate(export.studies):
         yield from (f"studies.{number}.{line}" for line in _disagreements(study))
@@ -210,10 +217,11 @@ def table_of(
     studies: Sequence[tuple[ExportedStudy, Sequence[ExportedTrial]]],
     reference: str,
     seed: int,
+    published: Mapping[str, PublishedView],
 ) -> TableView:
     tallies = {study.id: tally(attempts_of(trials)) for study, trials in studies}
     rows = [study for study, _ in studies]
-    return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed)
+    return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed, published=published)
 
 
 def _parts(studies: Sequence[StudyExport]) -> list[tuple[ExportedStudy, list[ExportedTrial]]]:

@@ -183,7 +183,7 @@ def _comparison(check: _Check) -> None:
         about = ExportedComparison.model_validate(check.bundle.document(COMPARISON))
         published = check.bundle.document(PUBLISHED)
         reference = check.bundle.manifest.get("reference")
-        table = derived.table_of_comparison(about, studies, reference, check.seed)
+        table = derived.table_of_comparison(about, studies, reference, check.seed, published)
         figures = derived.figures_of_comparison(table, studies, published)
     except (Damaged, *FOREIGN) as error:
         return check.fault(COMPARISON, f"cannot be read: {error}")

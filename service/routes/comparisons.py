@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from mudman import presets
 from service import comparison_examples as examples
 from service import table_formats
 from service.action_examples import EXTENSION
@@ -31,6 +32,7 @@ from service.cost import comparison_dry_run
 from service.declared_problems import problems
 from service.evidence.stored import write_comparison
 from service.export import ComparisonExport, comparison_export, study_export
+from service.published import by_variant
 from service.routes import Configuration, Key, Store, Text, Who
 from service.routes.attachments import attachment, bundled
 from service.routes.statistics import Seed
@@ -250,7 +252,8 @@ def show_table(
             attempts = standing.finished(session, [study.id for study in rows])
     if equal is not None:
         tallies, cut = at_equal_compute(rows, attempts, equal)
-    made = table(comparison.id, comparison.name, rows, tallies, main, seed=seed, equal_compute=cut)
+    known = by_variant(presets.published(comparison.preset))
+    made = table(comparison.id, comparison.name, rows, tallies, main, seed=seed, equal_compute=cut, published=known)
     match format:
         case "markdown":
             return Response(table_formats.markdown(made), media_type=table_formats.MARKDOWN)
@@ -284,7 +287,9 @@ def show_export(
     with store.begin() as session:
         comparison, rows, main = comparisons.compared(session, comparison_id, reference)
         found = [exports.of_study(session, study) for study in rows]
-    made = comparison_export(comparison, [study_export(*one, seed=seed) for one in found], main, seed=seed)
+    known = by_variant(presets.published(comparison.preset))
+    parts = [study_export(*one, seed=seed) for one in found]
+    made = comparison_export(comparison, parts, main, seed=seed, published=known)
     return attachment(made.model_dump_json(), "application/json", f"{comparison_id}.json")
 
 
