@@ -7,13 +7,13 @@ from typing import Any, Literal, Protocol
 
 from mudman.specs import StudySpec
 from mudman.specs.comparison import BASELINE
+from service.original import original
 from service.published import PublishedView
 from service.statistics import bootstrap, differences, holm
 from service.statistics.bootstrap import Interval, Sample
 from service.statistics.compute import Attempt, Tally, tally, within
 from service.statistics.differences import Difference
 from service.statistics.means import Summary, summarise
-from service.statistics.original import original
 from service.statistics_views import (
     BootstrapView,
     ComparedView,
