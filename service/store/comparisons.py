@@ -19,7 +19,6 @@ from mudman.faults import MudmanError
 from mudman.specs import StudySpec
 from mudman.specs.comparison import ComparisonSpec, parse_comparison
 from service.store import actions, idempotency, studies
-from service.store.events import UnknownStudy
 from service.store.idempotency import IdempotencyConflict
 from service.store.states import State
 from service.store.tables import Comparison, Study
@@ -168,9 +167,10 @@ def sharing(spec: StudySpec) -> str:
 
 
 def _same(session: Session, spec: ComparisonSpec, identity: str) -> Comparison | None:
-    """None where it is there no more."""
+    """None where it is there no more; else it stays until the transaction ends, so that a key can refer to it."""
     where = (Comparison.owner == spec.owner, Comparison.name == spec.name)
-    comparison = session.scalars(select(Comparison).where(*where)).one_or_none()
+    held = select(Comparison).where(*where).with_for_update(read=True, key_share=True)
+    comparison = session.scalars(held).one_or_none()
     if comparison is None:
         return None
     if not _means(comparison, identity):
@@ -179,13 +179,8 @@ def _same(session: Session, spec: ComparisonSpec, identity: str) -> Comparison |
         message = f"{spec.owner!r} already has another comparison named {spec.name!r} ({comparison.id}: {shown})."
         raise ComparisonNameTaken(message, f"/comparisons/{comparison.id}", found)
     # In the order in which everybody locks studies.
-    try:
-        for study in session.scalars(
-            select(Study).where(Study.comparison_id == comparison.id).order_by(Study.id)
-        ).all():
-            studies.run_again(session, study)
-    except UnknownStudy:
-        return None
+    for study in session.scalars(select(Study).where(Study.comparison_id == comparison.id).order_by(Study.id)).all():
+        studies.run_again(session, study)
     return comparison
 
 

@@ -132,14 +132,14 @@ def add(session: Session, spec: StudySpec, group_id: str, **more: str | None) ->
 
 
 def _same(session: Session, spec: StudySpec, identity: str) -> Study | None:
-    """None where it is there no more."""
+    """None where it is there no more; else it stays until the transaction ends, so that a key can refer to it."""
     study = named(session, spec.owner, spec.name)
     if study is None:
         return None
     if not _means(study, identity):
         raise NameTaken(spec.owner, spec.name, study.id, difference(StudySpec.model_validate(study.spec), spec))
     try:
-        return run_again(session, study)
+        return locked(session, run_again(session, study).id, key_share=True)
     except UnknownStudy:
         return None
 

@@ -1,6 +1,9 @@
 """What is asked of a study or a comparison while somebody deletes it: it waits, and then there is none."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
+from sqlalchemy import update
 from test_leases import spec, submit
 from test_store_waits import meanwhile
 
@@ -9,6 +12,7 @@ from service.store import actions, comparisons, enqueued, repeating, studies
 from service.store.comparisons import UnknownComparison
 from service.store.states import Action
 from service.store.studies import UnknownStudy
+from service.store.tables import Study
 
 
 @pytest.fixture
@@ -92,15 +96,33 @@ def test_a_study_that_is_posted_again_while_it_is_deleted_is_a_new_one(store, mo
         assert (made.study.state, made.study.id != study_id) == ("queued", True)
 
 
-@pytest.mark.parametrize(("module", "step"), [(comparisons, "_same"), (studies, "clean_slate")])
-def test_a_comparison_that_is_posted_again_while_it_is_deleted_is_a_new_one(store, monkeypatch, module, step):
+def test_a_comparison_that_is_posted_again_while_it_is_deleted_is_a_new_one(store, monkeypatch):
     comparison_id = compared(store)
-    deleted_before(monkeypatch, module, step, store, comparisons.delete, comparison_id)
+    deleted_before(monkeypatch, comparisons, "_same", store, comparisons.delete, comparison_id)
     with store.begin() as session:
         made = comparisons.create(session, comparison(), idempotency_key="again")
         assert made.created
         assert made.comparison.id != comparison_id
         assert [study.state for study in comparisons.studies_of(session, made.comparison)] == ["queued"] * 2
+
+
+@pytest.mark.parametrize("module", [studies, comparisons])
+def test_what_a_key_is_remembered_for_is_there_until_it_is(store, monkeypatch, module):
+    """It has completed, so that it may be deleted at any time."""
+    doomed = cancelled(store) if module is studies else compared(store)
+    with store.begin() as session:
+        session.execute(update(Study).values(state="completed"))
+    delete, asked = (actions.delete, spec("study")) if module is studies else (comparisons.delete, comparison())
+    remember = module.idempotency.remember
+    with ThreadPoolExecutor(1) as pool:
+
+        def late(*given, **more):
+            wait([pool.submit(in_one(store, delete, doomed))], timeout=0.5)
+            return remember(*given, **more)
+
+        monkeypatch.setattr(module.idempotency, "remember", late)
+        with store.begin() as session:
+            assert not module.create(session, asked, idempotency_key="again").created
 
 
 def test_a_study_whose_name_a_comparison_needs_is_deleted_meanwhile(store, monkeypatch):
