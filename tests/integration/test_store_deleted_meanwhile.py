@@ -13,6 +13,7 @@ from service.store.comparisons import UnknownComparison
 from service.store.states import Action
 from service.store.studies import UnknownStudy
 from service.store.tables import Study
+from service.stored_views import view_of
 
 
 @pytest.fixture
@@ -62,6 +63,16 @@ def test_of_a_study_that_is_deleted_meanwhile(store, act, given):
         actions.delete(session, study_id)
     with pytest.raises(UnknownStudy):
         result[0].result()
+
+
+def test_what_is_shown_of_a_study_that_is_deleted_meanwhile(store):
+    study_id = cancelled(store)
+    with store.begin() as session:
+        study = studies.get(session, study_id)
+        with store.begin() as other:
+            actions.delete(other, study_id)
+        with pytest.raises(UnknownStudy):
+            view_of(session, study)
 
 
 @pytest.mark.parametrize("act", [comparisons.delete, comparisons.locked])
