@@ -191,6 +191,7 @@ def _row(variant: str, state: str, asked: int, outcomes: dict[str, int], **found
         "study": _STUDIES[variant],
         "state": state,
         **nothing,
+        "published": None,
         "outcomes": outcomes,
         "trials": asked,
         "spent": {

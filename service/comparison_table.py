@@ -7,12 +7,13 @@ from typing import Any, Literal, Protocol
 
 from mudman.specs import StudySpec
 from mudman.specs.comparison import BASELINE
+from service.original import original
+from service.published import PublishedView
 from service.statistics import bootstrap, differences, holm
 from service.statistics.bootstrap import Interval, Sample
 from service.statistics.compute import Attempt, Tally, tally, within
 from service.statistics.differences import Difference
 from service.statistics.means import Summary, summarise
-from service.statistics.original import original
 from service.statistics_views import (
     BootstrapView,
     ComparedView,
@@ -23,7 +24,6 @@ from service.statistics_views import (
     spent,
     summary_view,
 )
-from service.store.standing import minimised
 from service.view import View
 
 Measure = Literal["trials", "passes_booked", "passes_made", "gpu_seconds", "cpu_seconds"]
@@ -49,6 +49,8 @@ class Row(View):
     state: str
     result: SummaryView | None
     """Null while no trial is valid."""
+    published: PublishedView | None = None
+    """Where the comparison comes from a preset that has a published result of this variant."""
     reason: str | None
     """Why there is no result."""
     to_reference: ComparedView | None
@@ -130,8 +132,9 @@ def table(
     *,
     seed: int = 0,
     equal_compute: EqualCompute | None = None,
+    published: Mapping[str, PublishedView] = {},
 ) -> TableView:
-    """``studies`` in the comparison's order; ``reference`` is the variant of one of them."""
+    """``studies`` in the comparison's order; ``reference`` is the variant of one of them. ``published``: by variant."""
     entries = {study.variant: _entry(study, tallies.get(study.id, Tally()), seed) for study in studies}
     main, untouched = entries[reference], entries.get(BASELINE)
     if untouched is not None and untouched.spec.method.type != "none":
@@ -146,7 +149,7 @@ def table(
     }
     adjusted = holm.adjusted(family)
     rows = {
-        variant: _row(entry, main, untouched, intervals.get(variant), adjusted.get(variant))
+        variant: _row(entry, main, untouched, intervals.get(variant), adjusted.get(variant), published.get(variant))
         for variant, entry in entries.items()
     }
     return TableView(
@@ -194,7 +197,7 @@ def _cost(spec: StudySpec, measure: Measure, one: Attempt) -> float:
 def _entry(study: Variant, found: Tally, seed: int) -> _Entry:
     spec = StudySpec.model_validate(study.spec)
     last = spec.statistics.last
-    summary = summarise(found.values, last, minimise=minimised(study.spec))
+    summary = summarise(found.values, last, minimise=spec.objective.minimise)
     return _Entry(study, spec, found, summary, Sample(tuple(found.values[-last:]), study.variant, seed))
 
 
@@ -212,13 +215,18 @@ def _interval(entry: _Entry, main: _Entry, untouched: _Entry | None) -> Interval
 
 
 def _row(
-    entry: _Entry, main: _Entry, untouched: _Entry | None, interval: Interval | None, p_adjusted: float | None
+    entry: _Entry,
+    main: _Entry,
+    untouched: _Entry | None,
+    interval: Interval | None,
+    p_adjusted: float | None,
+    published: PublishedView | None,
 ) -> Row:
     summary, comparable = entry.summary, _measure(entry.spec) == _measure(main.spec)
     to_reference = to_baseline = share = lead = None
     verdict = "reference" if entry is main and summary else None
     if _compared(entry, main):
-        lower = minimised(entry.study.spec)
+        lower = entry.spec.objective.minimise
         if main is untouched:
             found = differences.gain(summary, main.summary.mean)
         elif entry is untouched:
@@ -239,6 +247,7 @@ def _row(
         study=entry.study.id,
         state=entry.study.state,
         result=summary_view(summary),
+        published=published,
         reason=None if summary else _reason(entry),
         to_reference=to_reference,
         to_baseline=_view(to_baseline),

@@ -81,7 +81,7 @@ def confirmation_view(searched: Any, repeating: Any, runs: list[Attempt]) -> Con
         runs,
         baseline=baseline,
         baselines=baselines,
-        minimise=spec.objective.direction == "minimize",
+        minimise=spec.objective.minimise,
     )
     first = found.configurations[0]
     return ConfirmationView(

@@ -4,24 +4,27 @@ computed again from it alone."""
 import csv
 import datetime
 import io
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from mudman.faults import MudmanError
+from mudman.specs import minimised
+from service import repeated
+from service.agreement import differing
 from service.comparison_table import TableView, table
 from service.confirmation_views import confirmation_view
+from service.published import PublishedView
 from service.statistics.compute import Attempt, best_first, by_outcome, tally
 from service.statistics.means import TOP
 from service.store.exports import Finished
 from service.store.tables import Comparison, Study
 from service.study_statistics import StatisticsView, study_statistics
 from service.view import View
+from service.views import without_bulk
 
 VERSION = 1
-_BULKY = ("trace", "token_losses")
-_RELATIVE = 1e-9
-"""Part of a number by which other machines may add up differently."""
+FOREIGN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What computing raises over a document that others wrote: its parts may be anything."""
 
 
 class ExportedStudy(View):
@@ -106,7 +109,7 @@ class ComparisonExport(View):
     version: int = VERSION
     comparison: ExportedComparison
     table: TableView
-    """Made from what stands here, and nothing else."""
+    """Made from what stands here, and nothing else; published results apart."""
     studies: list[StudyExport]
     """In the order of the variants, the baseline last."""
 
@@ -144,12 +147,16 @@ def _exported(study: Study, attempts: Sequence[Finished]) -> tuple[ExportedStudy
 
 
 def comparison_export(
-    comparison: Comparison, studies: Sequence[StudyExport], reference: str, *, seed: int = 0
+    comparison: Comparison,
+    studies: Sequence[StudyExport],
+    reference: str,
+    *,
+    seed: int = 0,
+    published: Mapping[str, PublishedView],
 ) -> ComparisonExport:
     about = ExportedComparison(**{name: getattr(comparison, name) for name in ExportedComparison.model_fields})
-    return ComparisonExport(
-        comparison=about, table=table_of(about, _parts(studies), reference, seed), studies=list(studies)
-    )
+    made = table_of(about, _parts(studies), reference, seed, published)
+    return ComparisonExport(comparison=about, table=made, studies=list(studies))
 
 
 def as_csv(export: StudyExport) -> str:
@@ -172,14 +179,14 @@ def verify(document: Mapping[str, Any]) -> list[str]:
     Raises ``NoExport``.
     """
     kinds = {"mudman-study": StudyExport, "mudman-comparison": ComparisonExport}
-    kind = kinds.get(document.get("format")) if isinstance(document, Mapping) else None
+    named = document.get("format") if isinstance(document, Mapping) else None
+    kind = kinds.get(named) if isinstance(named, str) else None
     if kind is None or document.get("version") != VERSION:
         raise NoExport(f"this is no export that is read here. {REMEDY}")
     try:
-        export = kind.model_validate(document)
-    except ValueError as error:
-        raise NoExport(f"the export is damaged: {error}") from error
-    return list(_disagreements(export))
+        return list(_disagreements(kind.model_validate(document)))
+    except FOREIGN as error:
+        raise NoExport(f"the export is damaged: {type(error).__name__}: {error}") from error
 
 
 def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
@@ -187,39 +194,25 @@ def _disagreements(export: StudyExport | ComparisonExport) -> Iterator[str]:
         seed = export.statistics.bootstrap.seed
         again = statistics_of(export.study, export.trials, export.confirmation, seed)
         yield from differing(export.statistics.model_dump(), again.model_dump(), "statistics")
+        if confirming := export.confirmation:
+            for line in repeated.disagreements(export.study.id, export.trials, confirming.study):
+                yield f"confirmation.study.spec.{line}"
         return
     found = export.table
-    made = table_of(export.comparison, _parts(export.studies), found.reference, found.bootstrap.seed)
+    rows = [*found.rows, *filter(None, [found.baseline])]
+    published = {row.variant: row.published for row in rows if row.published}  # does not follow from trials
+    made = table_of(export.comparison, _parts(export.studies), found.reference, found.bootstrap.seed, published)
     yield from differing(found.model_dump(), made.model_dump(), "table")
     for number, study in enumerate(export.studies):
         yield from (f"studies.{number}.{line}" for line in _disagreements(study))
 
 
-def differing(stated: Any, computed: Any, path: str) -> Iterator[str]:
-    """Where two documents do not agree, by path; floats may differ by rounding."""
-    if isinstance(stated, dict) and isinstance(computed, dict):
-        for key in sorted(stated.keys() | computed.keys()):
-            yield from differing(stated.get(key), computed.get(key), f"{path}.{key}".lstrip("."))
-    elif isinstance(stated, list) and isinstance(computed, list) and len(stated) == len(computed):
-        for index, pair in enumerate(zip(stated, computed, strict=True)):
-            yield from differing(*pair, f"{path}.{index}".lstrip("."))
-    elif not _equal(stated, computed):
-        yield f"{path}: {stated!r} is stated, {computed!r} comes out"
-
-
-def _equal(stated: Any, computed: Any) -> bool:
-    if isinstance(stated, float) and isinstance(computed, float):
-        return math.isclose(stated, computed, rel_tol=_RELATIVE, abs_tol=1e-12)
-    return stated == computed
-
-
 def statistics_of(
     study: ExportedStudy, trials: Iterable[ExportedTrial], again: ExportedRepeat | None, seed: int
 ) -> StatisticsView:
-    attempts = _attempts(trials)
-    minimise = study.spec.get("objective", {}).get("direction") == "minimize"
-    top = best_first(attempts, TOP, minimise=minimise)
-    confirmation = again and confirmation_view(study, again.study, _attempts(again.trials))
+    attempts = attempts_of(trials)
+    top = best_first(attempts, TOP, minimise=minimised(study.spec))
+    confirmation = again and confirmation_view(study, again.study, attempts_of(again.trials))
     return study_statistics(study, by_outcome(attempts), top, confirmation=confirmation, seed=seed)
 
 
@@ -228,17 +221,19 @@ def table_of(
     studies: Sequence[tuple[ExportedStudy, Sequence[ExportedTrial]]],
     reference: str,
     seed: int,
+    published: Mapping[str, PublishedView],
 ) -> TableView:
-    tallies = {study.id: tally(_attempts(trials)) for study, trials in studies}
+    tallies = {study.id: tally(attempts_of(trials)) for study, trials in studies}
     rows = [study for study, _ in studies]
-    return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed)
+    return table(comparison.id, comparison.name, rows, tallies, reference, seed=seed, published=published)
 
 
 def _parts(studies: Sequence[StudyExport]) -> list[tuple[ExportedStudy, list[ExportedTrial]]]:
     return [(one.study, one.trials) for one in studies]
 
 
-def _attempts(trials: Iterable[ExportedTrial]) -> list[Attempt]:
+def attempts_of(trials: Iterable[ExportedTrial]) -> list[Attempt]:
+    """As statistics take them, with their hyper-parameters."""
     return [Attempt(**{name: getattr(trial, name) for name in _OF_ATTEMPT}) for trial in trials]
 
 
@@ -249,11 +244,7 @@ def _slim(preparation: dict[str, Any] | None) -> dict[str, Any] | None:
     if preparation is None:
         return None
     baseline = preparation.get("baseline")
-    slim = {"baseline": baseline and _without_bulk(baseline)}
+    slim = {"baseline": baseline and without_bulk(baseline)}
     if "baselines" in preparation:
-        slim["baselines"] = [_without_bulk(one) for one in preparation["baselines"]]
+        slim["baselines"] = [without_bulk(one) for one in preparation["baselines"]]
     return preparation | slim
-
-
-def _without_bulk(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: part for name, part in result.items() if name not in _BULKY}

@@ -17,9 +17,9 @@ from starlette.concurrency import run_in_threadpool
 
 from service.event_views import Curves, EventView, Standing
 from service.listening import Listener
-from service.routes.studies import view_of
 from service.store import events, running, studies, tokens
 from service.store.database import Database, DatabaseUnavailable
+from service.stored_views import view_of
 
 PAGE = 200
 """Events that are read at once."""

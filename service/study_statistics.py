@@ -10,7 +10,7 @@ from service.statistics.bootstrap import Sample
 from service.statistics.compute import Attempt, Tally, total
 from service.statistics.convergence import convergence
 from service.statistics.means import TOP, summarise
-from service.statistics.saturation import Place, place
+from service.statistics.saturation import Place, Side, place
 from service.statistics_views import (
     BootstrapView,
     ComparedView,
@@ -22,8 +22,6 @@ from service.statistics_views import (
 )
 from service.view import View
 from service.widening import room
-
-Side = Literal["low", "high"]
 
 
 class BaselineView(ComparedView):
@@ -127,7 +125,7 @@ def study_statistics(
     ``parts``: what it found and spent, by outcome; ``top``: the best valid trials, best first, with their
     hyper-parameters."""
     spec = StudySpec.model_validate(study.spec)
-    minimise, last = spec.objective.direction == "minimize", spec.statistics.last
+    minimise, last = spec.objective.minimise, spec.statistics.last
     whole = total(parts)
     ranges = _ranges(spec, [one.hyperparameters for one in top[:TOP]])
     return StatisticsView(

@@ -12,10 +12,11 @@ MARKDOWN, CSV = "text/markdown", "text/csv"
 
 def markdown(table: TableView) -> str:
     """Rounded. Standard errors of as many trials as they are worth; in brackets by the published convention."""
-    head = ["variant", "mean ± SEM (published)", "n", "best", "median", "top 10"]
+    head = ["variant", "mean ± SEM (published)"] + ["published result"] * _has_published(table)
+    head += ["n", "best", "median", "top 10"]
     head += [f"− {table.reference}", "in %", "95 %", "p (Holm)", "verdict", "its lead", "− baseline", "% of its gain"]
     head += ["trials", "GPU s", "CPU s", "passes"]
-    lines = [[_cell(cell) for cell in _cells(row)] for row in _rows(table)]
+    lines = [[_cell(cell) for cell in _cells(row, _has_published(table))] for row in _rows(table)]
     if table.original:
         lines.append(["original model, not attacked", f"{table.original.value:.4f}", *["–"] * (len(head) - 2)])
     body = [[_cell(cell) for cell in head], ["---"] * len(head), *lines]
@@ -44,10 +45,15 @@ def _rows(table: TableView) -> list[Row]:
     return table.rows + ([table.baseline] if table.baseline else [])
 
 
-def _cells(row: Row) -> list[str]:
+def _has_published(table: TableView) -> bool:
+    return any(row.published for row in _rows(table))
+
+
+def _cells(row: Row, with_published: bool) -> list[str]:
     return [
         row.variant,
         mean(row),
+        *[published(row)] * with_published,
         str(row.result.n) if row.result else "–",
         *([f"{getattr(row.result, name):.4f}" if row.result else "–" for name in ("best", "median", "top10_mean")]),
         signed(row.to_reference),
@@ -69,6 +75,14 @@ def mean(row: Row) -> str:
         return "–"
     error = "" if row.result.standard_error is None else f" ± {row.result.standard_error:.4f}"
     return f"{row.result.mean:.4f}{error} ({row.result.standard_error_published:.4f})"
+
+
+def published(row: Row) -> str:
+    """``11.3 ± 0.95``, with as many digits as were printed."""
+    if row.published is None:
+        return "–"
+    error = "" if row.published.standard_error is None else f" ± {row.published.standard_error:g}"
+    return f"{row.published.value:g}{error}"
 
 
 def signed(difference: DifferenceView | None) -> str:
@@ -105,6 +119,7 @@ _COLUMNS = (
     *("variant", "study", "state", *_RESULT),
     *("to_reference", "to_reference_standard_error", *_TOLD_APART, "to_baseline", "to_baseline_standard_error"),
     *("per_cent_of_reference", "reference_lead", "verdict", "trials", "outcomes", *_SPENT, "reason", "original"),
+    *("published", "published_standard_error"),
 )
 
 
@@ -112,10 +127,10 @@ def _flat(row: Row) -> dict[str, Any]:
     result = row.result.model_dump() if row.result else {}
     fields = {name: getattr(row, name) for name in _OWN}
     fields |= {name: result.get(name) for name in _RESULT} | {name: getattr(row.spent, name) for name in _SPENT}
-    for name in ("to_reference", "to_baseline"):
-        difference = getattr(row, name)
-        fields[name] = difference.value if difference else None
-        fields[f"{name}_standard_error"] = difference.standard_error if difference else None
+    for name in ("to_reference", "to_baseline", "published"):
+        found = getattr(row, name)
+        fields[name] = found.value if found else None
+        fields[f"{name}_standard_error"] = found.standard_error if found else None
     fields |= {name: getattr(row.to_reference, name, None) for name in _TOLD_APART}
     counted = ";".join(f"{outcome}={count}" for outcome, count in sorted(row.outcomes.items()))
     return fields | {"per_cent_of_reference": row.per_cent_of_reference, "outcomes": counted}

@@ -1,6 +1,7 @@
 """What the API answers: response models, and how they are made from rows."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from mudman.specs import StudySpec
@@ -260,7 +261,9 @@ def trial_view(attempts: list[Trial]) -> TrialView:
     )
 
 
-_BULKY = ("trace", "token_losses")
+def without_bulk(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's result without what may be megabytes."""
+    return {name: part for name, part in result.items() if name not in ("trace", "token_losses")}
 
 
 def best_view(
@@ -280,7 +283,7 @@ def best_view(
         attempt=trial.attempt,
         value=trial.value,
         hyperparameters=trial.hyperparameters,
-        result={name: part for name, part in (trial.result or {}).items() if name not in _BULKY},
+        result=without_bulk(trial.result or {}),
         baseline=prepared.get("baseline"),
         initial=initial,
         provenance={

@@ -5,7 +5,7 @@ the argument of a trial. It knows neither torch nor any database. ``parse`` turn
 or raises one ``SpecError`` that names every wrong field at once.
 """
 
-from mudman.specs.attack import AttackSpec, BudgetSpec, ConstraintSpec, ObjectiveSpec
+from mudman.specs.attack import AttackSpec, BudgetSpec, ConstraintSpec, ObjectiveSpec, minimised
 from mudman.specs.base import Model, Name, Range
 from mudman.specs.methods import MethodSpec, MudmanSpec, NoUnlearning
 from mudman.specs.reading import parse, parse_as, resolve
@@ -29,6 +29,7 @@ __all__ = [
     "Range",
     "ResourcesSpec",
     "StudySpec",
+    "minimised",
     "parse",
     "parse_as",
     "resolve",

@@ -1,6 +1,7 @@
 """What a trial is attacked with, what it may spend, what it may cost, and what it is judged by."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -103,3 +104,13 @@ class ObjectiveSpec(Model):
             message = f"{self.metric} goes with direction: {wanted[0]} and reduce: {' or '.join(wanted[1])}"
             raise between_fields([FieldFault("", message, "give these, or leave out what is not given")])
         return self
+
+    @property
+    def minimise(self) -> bool:
+        """Whether lower values are better."""
+        return self.direction == "minimize"
+
+
+def minimised(spec: Mapping[str, Any]) -> bool:
+    """``ObjectiveSpec.minimise`` by a stored spec, which may leave out defaults."""
+    return spec.get("objective", {}).get("direction") == "minimize"

@@ -82,7 +82,7 @@ class Bundle:
         about = ExportedComparison(**plain)
         self._out.document(COMPARISON, about.model_dump(mode="json"))
         self._out.document(PUBLISHED, dict(published))
-        table = derived.table_of_comparison(about, self._studies, reference, self._seed)
+        table = derived.table_of_comparison(about, self._studies, reference, self._seed, published)
         self._out.document(derived.TABLE, table.model_dump(mode="json"))
         self._figures(derived.figures_of_comparison(table, self._studies, published), "")
         for found in self._studies:

@@ -11,6 +11,7 @@ from service.export import ExportedComparison, ExportedRepeat, statistics_of, ta
 from service.figures import of_comparison, of_study
 from service.figures.of_study import NotEnough
 from service.figures.style import Figure
+from service.published import by_variant
 from service.statistics.compute import Tally, tally
 
 SPEC, STATISTICS, BEST, TABLE = "spec.json", "statistics.json", "best.json", "table.json"
@@ -33,9 +34,14 @@ def figures_of_study(found: Gathered) -> dict[str, Figure]:
 
 
 def table_of_comparison(
-    comparison: ExportedComparison, studies: Sequence[Gathered], reference: str, seed: int
+    comparison: ExportedComparison,
+    studies: Sequence[Gathered],
+    reference: str,
+    seed: int,
+    published: Mapping[str, str],
 ) -> TableView:
-    return table_of(comparison, [(one.study, one.trials) for one in studies], reference, seed)
+    parts = [(one.study, one.trials) for one in studies]
+    return table_of(comparison, parts, reference, seed, by_variant(published))
 
 
 def figures_of_comparison(

@@ -6,11 +6,9 @@ from typing import Any
 
 from mudman.results import Curve, Trace
 from mudman.specs import StudySpec
-from service.export import ExportedStudy, ExportedTrial
+from service.export import ExportedStudy, ExportedTrial, attempts_of
 from service.figures.of_study import MOST_CURVES
 from service.statistics.compute import Attempt, best_first
-
-OF_ATTEMPT = tuple(Attempt.__dataclass_fields__)
 
 
 class Gathered:
@@ -22,7 +20,7 @@ class Gathered:
         self.confirmation: Gathered | None = None
         """The study that ran the best ones again, where there is one."""
         spec = StudySpec.model_validate(study.spec)
-        self.minimise = spec.objective.direction == "minimize"
+        self.minimise = spec.objective.minimise
         self._last: deque[tuple[int, Curve | None]] = deque(maxlen=min(spec.statistics.last, MOST_CURVES))
         self._best: tuple[ExportedTrial, Curve | None] | None = None
         self._traced: tuple[ExportedTrial, Trace] | None = None
@@ -48,7 +46,7 @@ class Gathered:
 
     def attempts(self) -> list[Attempt]:
         """Every finished one, with its hyper-parameters."""
-        return [Attempt(**{name: getattr(trial, name) for name in OF_ATTEMPT}) for trial in self.trials]
+        return attempts_of(self.trials)
 
     def finished(self) -> list[Attempt]:
         return self.attempts()

@@ -1,23 +1,29 @@
 """A trial's numbers against its own curves and measurements."""
 
-import math
 from collections.abc import Iterator
 
 from mudman import objective
-from mudman.results import Curve, TrialResult
+from mudman.results import Curve, Outcome, TrialResult
 from mudman.specs import StudySpec
+from service.agreement import agree, differing
 from service.export import ExportedTrial
 
 SAME = ("value", "violation", "overrun", "stopped_at_pass", "judged", "passes_booked", "passes_made", "passes_skipped")
 """Numbers that stand both in the line and in the result, of which they were taken."""
+_SILENT = (Outcome.LOST, Outcome.CANCELLED)
+"""Outcomes of attempts that may end before they said anything."""
 
 
-def disagreements(spec: StudySpec, trial: ExportedTrial, result: TrialResult) -> Iterator[str]:
+def disagreements(spec: StudySpec, trial: ExportedTrial, result: TrialResult | None) -> Iterator[str]:
     """By path within the line, with both values."""
+    if result is None:
+        if trial.outcome not in _SILENT:
+            yield f"result: is missing, and nothing shows that the attempt ended as {trial.outcome!r}"
+        return
     stated = {name: getattr(trial, name) for name in SAME} | {"outcome": trial.outcome}
-    yield from _differing(stated, {name: getattr(result, name) for name in stated})
+    yield from differing(stated, {name: getattr(result, name) for name in stated}, "")
     if result.seconds:
-        yield from _differing({"seconds": trial.seconds}, {"seconds": result.seconds})
+        yield from differing({"seconds": trial.seconds}, {"seconds": result.seconds}, "")
     yield from (f"result.{line}" for line in of_result(spec, result))
 
 
@@ -29,11 +35,11 @@ def of_result(spec: StudySpec, result: TrialResult) -> Iterator[str]:
         computed[f"{name}_unlearned"] = _last(result.unlearning, name)
     computed["retain_loss_final"] = _last(result.relearning, "retain_loss")
     if result.device != "simulated":  # its curves stand for nothing
-        yield from _differing({name: getattr(result, name) for name in computed}, computed)
+        yield from differing({name: getattr(result, name) for name in computed}, computed, "")
     if result.outcome != "valid":
         return
     found = objective.values(spec, result.relearning, result.measurements)
-    if not any(_equal(result.value, one) for one in found):
+    if not any(agree(result.value, one) for one in found):
         yield f"value: {result.value!r} is stated, {found[0] if found else None!r} comes out"
     yield from _bound(spec, result)
 
@@ -44,25 +50,15 @@ def _bound(spec: StudySpec, result: TrialResult) -> Iterator[str]:
     checks = [loss for loss in result.unlearning.retain_loss[1:] if loss is not None]
     if allowed is None or not checks or result.device == "simulated":
         return
-    untouched = result.unlearning.retain_loss[0]
+    if (untouched := result.unlearning.retain_loss[0]) is None:
+        yield "unlearning.retain_loss.0: None is stated, and a valid trial has a number there"
+        return
     excess = max(checks) - (untouched + allowed)
     if excess > 1e-9:
         yield f"outcome: 'valid' is stated, and the retain loss is {excess!r} above its bound"
     others = (spec.constraint.kl, spec.constraint.mmlu_drop, spec.constraint.mmlu_floor)
     if all(bound is None for bound in others):
-        yield from _differing({"violation": result.violation}, {"violation": excess / (allowed or 1.0)})
-
-
-def _differing(stated: dict, computed: dict) -> Iterator[str]:
-    for name, value in stated.items():
-        if not _equal(value, computed[name]):
-            yield f"{name}: {value!r} is stated, {computed[name]!r} comes out"
-
-
-def _equal(one: float | str | None, other: float | str | None) -> bool:
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-    return one == other
+        yield from differing({"violation": result.violation}, {"violation": excess / (allowed or 1.0)}, "")
 
 
 def _last(curve: Curve, name: str) -> float | None:

@@ -3,16 +3,19 @@
 import re
 from dataclasses import dataclass, field
 from html import unescape
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from mudman.results import TrialResult
+from mudman.results import Outcome, TrialResult
 from mudman.specs import StudySpec
+from service import repeated
+from service.agreement import differing
 from service.evidence import derived, trial_numbers
 from service.evidence.archive import Damaged, NoBundle, Reader
 from service.evidence.bundle import COMPARISON, CONFIRMATION, FORMAT, PUBLISHED, STUDY, TRIALS, VERSION, folder_of
 from service.evidence.gathered import Gathered
-from service.export import ExportedComparison, ExportedStudy, ExportedTrial, differing
+from service.export import FOREIGN, ExportedComparison, ExportedStudy, ExportedTrial
 from service.figures.rendering import render
 from service.figures.style import Figure
 
@@ -35,9 +38,11 @@ def verify(path: Path) -> Report:
     """Raises ``NoBundle``. Trusts nothing in the file: it may come from anywhere."""
     bundle = Reader(path)
     about = bundle.manifest
-    if (about.get("format"), about.get("version")) != (FORMAT, VERSION) or about.get("kind") not in _KINDS:
+    kind = about.get("kind")
+    known = isinstance(kind, str) and kind in _KINDS
+    if (about.get("format"), about.get("version")) != (FORMAT, VERSION) or not known:
         raise NoBundle(f"{path} is no evidence bundle of a version that is read here")
-    report = Report(about["kind"], files=len(bundle.names))
+    report = Report(kind, files=len(bundle.names))
     check = _Check(bundle, report)
     for name, fault in bundle.changed():
         check.fault(name, fault)
@@ -47,6 +52,8 @@ def verify(path: Path) -> Report:
             check.fault(path.name, "bytes between its files were changed")
     except Damaged as damage:
         check.fault(path.name, str(damage))
+    except FOREIGN as error:
+        check.fault(path.name, f"cannot be checked to its end: {type(error).__name__}: {error}")
     return report
 
 
@@ -96,7 +103,7 @@ class _Check:
             about = ExportedStudy.model_validate(self.bundle.document(folder + STUDY))
             spec = StudySpec.model_validate(about.spec)
             found = Gathered(about)
-        except (Damaged, ValueError) as error:
+        except (Damaged, *FOREIGN) as error:
             return self.fault(folder + STUDY, str(error))
         self.report.studies += 1
         if spec.identity() != about.spec_hash:
@@ -110,8 +117,15 @@ class _Check:
         except Damaged as damage:
             self.fault(folder + TRIALS, str(damage))
         if folder + CONFIRMATION + STUDY in self.bundle.names:
-            found.confirmation = self.gathered(folder + CONFIRMATION)
+            self._confirmation(folder + CONFIRMATION, found)
         return found
+
+    def _confirmation(self, folder: str, of: Gathered) -> None:
+        """The study that ran the best of this one again, and that it did."""
+        of.confirmation = self.gathered(folder)
+        if of.confirmation is not None:
+            for said in repeated.disagreements(of.study.id, of.trials, of.confirmation.study):
+                self.fault(folder + STUDY, f"spec.{said}")
 
     def _trial(
         self, folder: str, number: int, line: Any, spec: StudySpec, found: Gathered, before: tuple[int, int]
@@ -123,25 +137,27 @@ class _Check:
             trial = ExportedTrial.model_validate(line)
             read = None if result is None else TrialResult.model_validate({**result, "log": ""})
             found.add(trial, result)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            disagreeing = list(trial_numbers.disagreements(spec, trial, read))
+        except FOREIGN as error:
             self.fault(folder + TRIALS, f"{where}: {error}")
             return before
         self.report.trials += 1
         if (place := (trial.ordinal, trial.attempt)) <= before:
             self.fault(folder + TRIALS, f"{where}: trial {trial.ordinal}, attempt {trial.attempt} is out of order")
-        if read is not None:
-            self.report.numbers += len(trial_numbers.SAME)
-            for said in trial_numbers.disagreements(spec, trial, read):
-                self.fault(folder + TRIALS, f"{where} (trial {trial.ordinal}): {said}")
+        if _counts_again(found):
+            self.fault(folder + TRIALS, f"{where}: trial {trial.ordinal} counts a second time")
+        self.report.numbers += len(trial_numbers.SAME) * (read is not None)
+        for said in disagreeing:
+            self.fault(folder + TRIALS, f"{where} (trial {trial.ordinal}): {said}")
         return place
 
     def _baseline(self, folder: str, spec: StudySpec, stated: dict[str, Any]) -> None:
         try:
-            baseline = TrialResult.model_validate(stated)
-        except ValueError as error:
+            bare = spec.model_copy(update={"constraint": None})
+            disagreeing = list(trial_numbers.of_result(bare, TrialResult.model_validate(stated)))
+        except FOREIGN as error:
             return self.fault(folder + STUDY, f"preparation.baseline: {error}")
-        bare = spec.model_copy(update={"constraint": None})
-        for said in trial_numbers.of_result(bare, baseline):
+        for said in disagreeing:
             self.fault(folder + STUDY, f"preparation.baseline.{said}")
         return None
 
@@ -167,9 +183,9 @@ def _comparison(check: _Check) -> None:
         about = ExportedComparison.model_validate(check.bundle.document(COMPARISON))
         published = check.bundle.document(PUBLISHED)
         reference = check.bundle.manifest.get("reference")
-        table = derived.table_of_comparison(about, studies, reference, check.seed)
+        table = derived.table_of_comparison(about, studies, reference, check.seed, published)
         figures = derived.figures_of_comparison(table, studies, published)
-    except (Damaged, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (Damaged, *FOREIGN) as error:
         return check.fault(COMPARISON, f"cannot be read: {error}")
     check.compare(derived.TABLE, table.model_dump(mode="json"))
     check.figures("", figures)
@@ -178,6 +194,14 @@ def _comparison(check: _Check) -> None:
     return None
 
 
+def _counts_again(found: Gathered) -> bool:
+    """Whether the last attempt counts toward the budget, and an earlier one at the same trial does too."""
+    ordinal = found.trials[-1].ordinal
+    same = [one.outcome in _COUNTING for one in takewhile(lambda one: one.ordinal == ordinal, reversed(found.trials))]
+    return same[0] and any(same[1:])
+
+
+_COUNTING = {outcome for outcome in Outcome if outcome.counts}
 _KINDS = {"study": _study, "comparison": _comparison}
 
 

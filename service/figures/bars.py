@@ -1,13 +1,11 @@
 """A comparison as bars: what each variant keeps from coming back, with error bars, beside the published numbers."""
 
-import re
 from collections.abc import Mapping
 
 from mudman.specs.comparison import BASELINE
 from service.comparison_table import Row, TableView
 from service.figures.style import BLUE, GREEN, ORANGE, Figure, figure, level, unit
-
-_PUBLISHED = re.compile(r"\s*([0-9]*\.?[0-9]+)(?:\s*±\s*([0-9]*\.?[0-9]+))?\s*")
+from service.published import read
 
 
 def bars(table: TableView, expected: Mapping[str, str]) -> Figure:
@@ -69,12 +67,6 @@ def _told(variants: bool, baseline: bool) -> str:
     """How published numbers are shown, for the subtitle."""
     shown = ["diamonds"] * variants + ["dashed line"] * baseline
     return f"; {' and '.join(shown)}: published" if shown else ""
-
-
-def read(published: str) -> tuple[float, float] | None:
-    """``11.30 ± .95`` → (11.3, 0.95); an error that is not given is 0; None for anything else."""
-    found = _PUBLISHED.fullmatch(published)
-    return (float(found[1]), float(found[2] or 0)) if found else None
 
 
 def _measured(row: Row, start: float) -> dict[str, str | float | int | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mudman.specs import Range
-from service.figures.style import BLUE, Figure, figure, thinned
+from service.figures.style import BLUE, Figure, figure
 from service.statistics.compute import Attempt
 
 FEWEST = 10
@@ -31,7 +31,7 @@ def importances(space: Mapping[str, Range], valid: Sequence[Attempt], *, minimis
                 distributions=distributions,
                 value=one.value,
             )
-            for one in thinned(valid)
+            for one in valid
             if space.keys() <= one.hyperparameters.keys()
         ]
     )
@@ -39,10 +39,12 @@ def importances(space: Mapping[str, Range], valid: Sequence[Attempt], *, minimis
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def importance(name: str, found: Mapping[str, float], trials: int) -> Figure:
+def importance(name: str, found: Mapping[str, float], used: int, valid: int) -> Figure:
+    """``used``: of the valid trials, those that were looked at."""
+    many = f"{used} of {valid}" if used < valid else f"{valid}"
     return figure(
         f"{name}: importance",
-        f"share in what sets the best tenth of {trials} valid trials apart (PED-ANOVA)",
+        f"share in what sets the best tenth of {many} valid trials apart (PED-ANOVA)",
         width=420,
         height={"step": 26},
         data={"values": [{"hyper-parameter": path, "importance": share} for path, share in found.items()]},

@@ -12,9 +12,9 @@ from service.figures.history import history
 from service.figures.importance import FEWEST, importance, importances
 from service.figures.names import OfStudy as Name
 from service.figures.slices import slices
-from service.figures.style import Figure
+from service.figures.style import Figure, thinned
 from service.figures.times import times
-from service.statistics.compute import Attempt, tally
+from service.statistics.compute import Attempt, best_first, tally
 from service.statistics.means import summarise
 
 MOST_CURVES = 200
@@ -63,7 +63,7 @@ def draw(name: Name, study: Subject, source: Source) -> Figure:
 
 def _history(study: Subject, spec: StudySpec, source: Source) -> Figure:
     attempts = source.finished()
-    minimise = spec.objective.direction == "minimize"
+    minimise = spec.objective.minimise
     values = [one.value for one in attempts if one.outcome == "valid" and one.value is not None]
     summary = summarise(values, spec.statistics.last, minimise=minimise)
     if summary is None:
@@ -76,8 +76,7 @@ def _slice(study: Subject, spec: StudySpec, source: Source) -> Figure:
     valid, space = source.valid(), spec.search_space()
     if not valid or not space:
         raise _nothing(study, "a valid trial and a range that is searched")
-    best = source.best().ordinal
-    ringed = next(one for one in valid if one.ordinal == best)
+    [ringed] = best_first(valid, 1, minimise=spec.objective.minimise)
     return slices(study.name, spec.objective.metric, space, valid, ringed)
 
 
@@ -86,8 +85,9 @@ def _importance(study: Subject, spec: StudySpec, source: Source) -> Figure:
     valid = [one for one in source.valid() if _lies_in(space, one)]
     if len(valid) < FEWEST or not space:
         raise _nothing(study, f"{FEWEST} valid trials and a range that is searched")
-    shares = importances(space, valid, minimise=spec.objective.direction == "minimize")
-    return importance(study.name, shares, len(valid))
+    used = thinned(valid)
+    shares = importances(space, used, minimise=spec.objective.minimise)
+    return importance(study.name, shares, len(used), len(valid))
 
 
 def _lies_in(space: Mapping[str, Range], one: Attempt) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from service import access_examples as examples
 from service import access_views as views
 from service.declared_problems import problems
 from service.routes import Store, Text
@@ -31,7 +32,7 @@ class AuditFilters(BaseModel):
     "",
     response_model=views.AuditPage,
     summary="Audit events",
-    responses={200: {"content": {"application/json": {"example": views.AUDIT_PAGE}}}, **problems(422, 503)},
+    responses={200: {"content": {"application/json": {"example": examples.AUDIT_PAGE}}}, **problems(422, 503)},
 )
 def list_events(store: Store, filters: Annotated[AuditFilters, Query()]):
     """Every change, and every refusal for want of a good token, a scope or ownership; newest first. Written before the

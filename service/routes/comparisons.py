@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from mudman import presets
 from service import comparison_examples as examples
 from service import table_formats
 from service.action_examples import EXTENSION
@@ -30,12 +31,13 @@ from service.comparison_views import (
 from service.cost import comparison_dry_run
 from service.declared_problems import problems
 from service.evidence.stored import write_comparison
-from service.export import ComparisonExport, comparison_export
+from service.export import ComparisonExport, comparison_export, study_export
+from service.published import by_variant
 from service.routes import Configuration, Key, Store, Text, Who
 from service.routes.attachments import attachment, bundled
-from service.routes.statistics import Seed, exported
+from service.routes.statistics import Seed
 from service.routes.studies import read_labels
-from service.store import comparisons, pages, recent, standing, together
+from service.store import comparisons, exports, pages, recent, standing, together
 from service.store.tables import Comparison
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
@@ -151,8 +153,13 @@ def add_variants(comparison_id: str, body: RequestBody, store: Store, settings: 
     A variant gets the base's `budget.trials`, whatever the comparison was extended to: override it where it matters.
     """
     with store.begin() as session:
+        seen = comparisons.get(session, comparison_id)
+    spec = parse_added_variants(body, seen, settings)
+    with store.begin() as session:
         comparison = comparisons.locked(session, comparison_id)
-        added = comparisons.add_variants(session, comparison, parse_added_variants(body, comparison, settings))
+        if comparison.document != seen.document:  # others have added some meanwhile
+            spec = parse_added_variants(body, comparison, settings)
+        added = comparisons.add_variants(session, comparison, spec)
         session.flush()
         view = _view(session, comparison)
     response.status_code = 201 if added else 200
@@ -244,8 +251,11 @@ def show_table(
         if equal is None:
             tallies, cut = recent.tallies(session, rows), None
         else:
-            tallies, cut = at_equal_compute(rows, standing.finished(session, [study.id for study in rows]), equal)
-        made = table(comparison.id, comparison.name, rows, tallies, main, seed=seed, equal_compute=cut)
+            attempts = standing.finished(session, [study.id for study in rows])
+    if equal is not None:
+        tallies, cut = at_equal_compute(rows, attempts, equal)
+    known = by_variant(presets.published(comparison.preset))
+    made = table(comparison.id, comparison.name, rows, tallies, main, seed=seed, equal_compute=cut, published=known)
     match format:
         case "markdown":
             return Response(table_formats.markdown(made), media_type=table_formats.MARKDOWN)
@@ -278,7 +288,10 @@ def show_export(
         )
     with store.begin() as session:
         comparison, rows, main = comparisons.compared(session, comparison_id, reference)
-        made = comparison_export(comparison, [exported(session, study, seed) for study in rows], main, seed=seed)
+        found = [exports.of_study(session, study) for study in rows]
+    known = by_variant(presets.published(comparison.preset))
+    parts = [study_export(*one, seed=seed) for one in found]
+    made = comparison_export(comparison, parts, main, seed=seed, published=known)
     return attachment(made.model_dump_json(), "application/json", f"{comparison_id}.json")
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from mudman import presets
 from service import figure_examples
-from service.comparison_table import table
+from service.comparison_table import TableView, table
 from service.declared_problems import problems
 from service.figures import of_comparison
 from service.figures.of_study import Name, draw
@@ -35,7 +35,7 @@ def show(study_id: str, name: Name, store: Store, format: Form = "json"):
     harms what is to be kept; `times`: trials, passes and time. 409 while there are not enough trials."""
     with store.begin() as session:
         study = studies.get(session, study_id)
-        figure = draw(name, study, Stored(session, study))
+    figure = draw(name, study, Stored(store, study))
     return _answer(figure, format)
 
 
@@ -55,22 +55,19 @@ def show_comparison(
     time. 409 while there are not enough trials."""
     with store.begin() as session:
         comparison, rows, main = comparisons.compared(session, comparison_id, reference)
-        variants = [
-            of_comparison.Variant(
-                study.variant or study.name,
-                study,
-                Stored(session, study),
-                lambda one=study: recent.tallies(session, [one])[one.id],
-            )
-            for study in rows
-        ]
-        whole = of_comparison.Compared(
-            comparison.name,
-            variants,
-            lambda: table(comparison.id, comparison.name, rows, recent.tallies(session, rows, spent=False), main),
-            presets.published(comparison.preset),
-        )
-        figure = of_comparison.draw(name, whole)
+    sources = [Stored(store, study) for study in rows]
+    variants = [
+        of_comparison.Variant(study.variant or study.name, study, source, source.spent)
+        for study, source in zip(rows, sources, strict=True)
+    ]
+
+    def made() -> TableView:
+        with store.begin() as session:
+            tallies = recent.tallies(session, rows, spent=False)
+        return table(comparison.id, comparison.name, rows, tallies, main)
+
+    published = presets.published(comparison.preset)
+    figure = of_comparison.draw(name, of_comparison.Compared(comparison.name, variants, made, published))
     return _answer(figure, format)
 
 

@@ -3,19 +3,17 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from sqlalchemy.orm import Session
 
 from service import export, statistics_examples
+from service.confirmation_views import confirmation_view
 from service.declared_problems import problems
 from service.evidence.stored import write_study
 from service.export import StudyExport, study_export
 from service.parquet import as_parquet
 from service.routes import Store
 from service.routes.attachments import attachment, bundled
-from service.routes.repeats import confirmation_of
 from service.statistics.means import TOP
 from service.store import exports, repeating, standing, studies
-from service.store.tables import Study
 from service.study_statistics import StatisticsView, study_statistics
 
 router = APIRouter(prefix="/studies/{study_id}", tags=["statistics"])
@@ -40,7 +38,9 @@ def show(study_id: str, store: Store, seed: Seed = 0):
         study = studies.get(session, study_id)
         parts = standing.by_outcome(session, [study_id])[study_id]
         top = standing.top(session, study, TOP)
-        return study_statistics(study, parts, top, confirmation=confirmation_of(session, study), seed=seed)
+        again = repeating.confirming(session, study_id)
+    confirmation = again and confirmation_view(study, *again)
+    return study_statistics(study, parts, top, confirmation=confirmation, seed=seed)
 
 
 @router.get(
@@ -66,17 +66,10 @@ def show_export(
     if format == "bundle":
         return bundled(f"{study_id}.zip", lambda file: write_study(store, study_id, file, seed))
     with store.begin() as session:
-        study = studies.get(session, study_id)
-        made = exported(session, study, seed)
+        found = exports.of_study(session, studies.get(session, study_id))
+    made = study_export(*found, seed=seed)
     if format == "parquet":
         return attachment(as_parquet(made), PARQUET, f"{study_id}.parquet")
     if format == "csv":
         return attachment(export.as_csv(made), "text/csv", f"{study_id}.csv")
     return attachment(made.model_dump_json(), "application/json", f"{study_id}.json")
-
-
-def exported(session: Session, study: Study, seed: int) -> StudyExport:
-    """With its latest confirmation."""
-    child = repeating.newest(session, study.id, keeping=False)
-    runs = exports.finished(session, child.id) if child else []
-    return study_export(study, exports.finished(session, study.id), child, runs, seed=seed)

@@ -5,17 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.orm import Session
 
 from service import examples
 from service.bodies import RequestBody, parse_submission
 from service.cost import DryRun, cost_of
 from service.declared_problems import problems
 from service.routes import Configuration, Key, Store, Text, Who
-from service.store import pages, standing, studies
+from service.store import pages, studies
 from service.store.states import State
-from service.store.tables import Group, Study
-from service.views import StudyPage, StudyView, study_summary, study_view
+from service.stored_views import view_of
+from service.views import StudyPage, StudyView, study_summary
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -135,11 +134,6 @@ def show(study_id: str, store: Store):
     """Its spec, state, progress, estimated time to completion, and who works on it."""
     with store.begin() as session:
         return view_of(session, studies.get(session, study_id))
-
-
-def view_of(session: Session, study: Study) -> StudyView:
-    group = session.get_one(Group, study.group_id)
-    return study_view(study, group, standing.progress(session, study, group.max_live))
 
 
 def read_labels(given: list[str]) -> dict[str, str]:

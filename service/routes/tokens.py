@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from service import access_examples as examples
 from service import access_views as views
 from service.bodies import NewToken, RequestBody, parse_action
 from service.declared_problems import problems
@@ -19,10 +20,10 @@ router = APIRouter(prefix="/tokens", tags=["access"])
     response_model=views.NewTokenView,
     summary="Make a token",
     responses={
-        201: {"description": "Made", "content": {"application/json": {"example": views.NEW_TOKEN}}},
+        201: {"description": "Made", "content": {"application/json": {"example": examples.NEW_TOKEN}}},
         **problems(413, 415, 422, 503),
     },
-    openapi_extra={"requestBody": views.CREATION},
+    openapi_extra={"requestBody": examples.CREATION},
 )
 def create(body: RequestBody, store: Store, response: Response):
     """Its text is in the answer and nowhere else: only a hash of it is kept. It acts for the owner it is made for, in
@@ -40,7 +41,7 @@ def create(body: RequestBody, store: Store, response: Response):
     response_model=views.TokenList,
     summary="List tokens",
     responses={
-        200: {"content": {"application/json": {"example": {"items": [views.TOKEN]}}}},
+        200: {"content": {"application/json": {"example": {"items": [examples.TOKEN]}}}},
         **problems(422, 503),
     },
 )
@@ -55,7 +56,7 @@ def list_tokens(store: Store, owner: Annotated[Text | None, Query(description="O
     response_model=views.TokenView,
     summary="Revoke a token",
     responses={
-        200: {"content": {"application/json": {"example": views.TOKEN | {"revoked_at": "2026-11-28T08:00:00Z"}}}},
+        200: {"content": {"application/json": {"example": examples.TOKEN | {"revoked_at": "2026-11-28T08:00:00Z"}}}},
         **problems(404, 422, 503),
     },
 )

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from mudman.results import Outcome
 from service import examples
+from service.confirmation_views import confirmation_view
 from service.declared_problems import problems
 from service.refusals import NoValidTrial, UnknownTrial
 from service.routes import Store
-from service.routes.repeats import confirmation_of
-from service.store import checkpoints, pages, standing, studies
+from service.store import checkpoints, pages, repeating, standing, studies
 from service.store.states import State
 from service.store.tables import Study
 from service.views import BestView, TrialPage, TrialView, best_view, trial_summary, trial_view
@@ -48,7 +48,8 @@ def best(study_id: str, store: Store):
             raise NoValidTrial(_why_none(session, study))
         kept = checkpoints.of(session, study).get(trial.ordinal)
         agrees = kept is not None and kept.checkpoint.agreement != "differs"
-        return best_view(study, trial, confirmation_of(session, study), kept=agrees)
+        again = repeating.confirming(session, study_id)
+    return best_view(study, trial, again and confirmation_view(study, *again), kept=agrees)
 
 
 @router.get(

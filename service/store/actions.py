@@ -103,12 +103,12 @@ def delete(session: Session, study_id: str) -> None:
 
 def remove(session: Session, doomed: Iterable[Study]) -> None:
     """Finished studies with their trials, events and rows at Optuna, and groups that are empty then. Raises
-    ``NotFinished``."""
+    ``UnknownStudy``, ``NotFinished``."""
     doomed = sorted(doomed, key=lambda study: study.id)
     groups = sorted({study.group_id for study in doomed})
     session.execute(select(Group.id).where(Group.id.in_(groups)).order_by(Group.id).with_for_update())
     for study in doomed:
-        session.refresh(study, with_for_update=True)
+        study = studies.locked(session, study.id)
         if not State(study.state).finished:
             raise NotFinished(
                 f"Study {study.id} is {study.state}: only what has finished can be deleted. "

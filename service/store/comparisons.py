@@ -97,12 +97,20 @@ def create(
         if comparison is None or not (earlier.request_hash == identity or _means(comparison, identity)):
             raise IdempotencyConflict(idempotency_key)
         return Creation(comparison, created=False)
-    comparison = _insert(session, spec, identity, preset)
-    creation = Creation(comparison, True) if comparison else Creation(_same(session, spec, identity), False)
+    creation = _created(session, spec, identity, preset)
     if idempotency_key:
         made = {"comparison_id": creation.comparison.id}
         idempotency.remember(session, spec.owner, idempotency_key, identity, **made)
     return creation
+
+
+def _created(session: Session, spec: ComparisonSpec, identity: str, preset: str | None) -> Creation:
+    while True:
+        if comparison := _insert(session, spec, identity, preset):
+            return Creation(comparison, created=True)
+        if comparison := _same(session, spec, identity):
+            return Creation(comparison, created=False)
+        # It was deleted between the two, and its name is free.
 
 
 def _insert(session: Session, spec: ComparisonSpec, identity: str, preset: str | None) -> Comparison | None:
@@ -143,8 +151,9 @@ def _add(session: Session, comparison: Comparison, added: dict[str, StudySpec], 
         if shared not in groups:
             groups[shared] = studies.add_group(session, priority)
         more = {"preset": comparison.preset, "comparison_id": comparison.id, "variant": variant}
-        if studies.add(session, study, groups[shared], **more) is None:
-            other = studies.named(session, comparison.owner, study.name)
+        while studies.add(session, study, groups[shared], **more) is None:
+            if (other := studies.named(session, comparison.owner, study.name)) is None:
+                continue  # it was deleted between the two
             message = (
                 f"{comparison.owner!r} already has a study named {study.name!r} ({other.id}), outside this comparison."
             )
@@ -157,9 +166,13 @@ def sharing(spec: StudySpec) -> str:
     return json.dumps(shared | {"seed": spec.seeds.data}, sort_keys=True)
 
 
-def _same(session: Session, spec: ComparisonSpec, identity: str) -> Comparison:
+def _same(session: Session, spec: ComparisonSpec, identity: str) -> Comparison | None:
+    """None where it is there no more; else it stays until the transaction ends, so that a key can refer to it."""
     where = (Comparison.owner == spec.owner, Comparison.name == spec.name)
-    comparison = session.scalars(select(Comparison).where(*where)).one()
+    held = select(Comparison).where(*where).with_for_update(read=True, key_share=True)
+    comparison = session.scalars(held).one_or_none()
+    if comparison is None:
+        return None
     if not _means(comparison, identity):
         found = difference(parse_comparison(comparison.document), spec)
         shown = "; ".join(f"{path}: {pair['existing']!r} → {pair['given']!r}" for path, pair in found.items())
@@ -199,8 +212,13 @@ def get(session: Session, comparison_id: str) -> Comparison:
 
 
 def locked(session: Session, comparison_id: str) -> Comparison:
-    """For whoever changes which studies it has. Raises ``UnknownComparison``."""
-    return session.get_one(Comparison, get(session, comparison_id).id, with_for_update=True, populate_existing=True)
+    """For whoever changes which studies it has. Raises ``UnknownComparison``, also where it was deleted while this
+    waited."""
+    row = select(Comparison).where(Comparison.id == get(session, comparison_id).id).with_for_update()
+    comparison = session.scalars(row, execution_options={"populate_existing": True}).one_or_none()
+    if comparison is None:
+        raise UnknownComparison(comparison_id)
+    return comparison
 
 
 def studies_of(session: Session, comparison: Comparison) -> list[Study]:

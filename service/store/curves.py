@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mudman.results import Curve, Outcome, Trace
-from service.store import standing
+from mudman.specs import minimised
 from service.store.tables import Study, Trial
 
 
@@ -25,7 +25,7 @@ def of_valid(session: Session, study_id: str, ordinal: int) -> Curve | None:
 def trace_of_best(session: Session, study: Study, ordinals: Collection[int] | None) -> tuple[int, Trace] | None:
     """Of the best valid trial that has one; ``ordinals``: looked for among these alone."""
     trace = Trial.result["trace"]
-    order = Trial.value.asc() if standing.minimised(study.spec) else Trial.value.desc()
+    order = Trial.value.asc() if minimised(study.spec) else Trial.value.desc()
     query = select(Trial.ordinal, trace).where(
         Trial.study_id == study.id, Trial.outcome == Outcome.VALID, func.jsonb_typeof(trace) == "object"
     )

@@ -35,8 +35,7 @@ def add(
     The sampler chooses what is left out. Each counts toward the budget. Raises ``UnknownStudy``, ``WrongRequest``,
     ``NoRoom`` and ``IdempotencyConflict``.
     """
-    study = studies.get(session, study_id)
-    session.refresh(study, with_for_update={"key_share": True})
+    study = studies.locked(session, study_id, key_share=True)
     if idempotency_key and (earlier := idempotency.recall(session, study.owner, idempotency_key)):
         if (earlier.study_id, earlier.request_hash) != (study_id, request_hash):
             raise IdempotencyConflict(idempotency_key)

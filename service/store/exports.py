@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from service.store import standing
-from service.store.tables import Trial
+from service.store import repeating, standing
+from service.store.tables import Study, Trial
 
 
 class Finished(NamedTuple):
@@ -29,6 +29,15 @@ class Finished(NamedTuple):
     reason: str
     started_at: datetime.datetime
     finished_at: datetime.datetime | None
+
+
+class Exported(NamedTuple):
+    """A study, and its latest confirmation, each with its finished attempts."""
+
+    study: Study
+    attempts: list[Finished]
+    confirming: Study | None
+    runs: list[Finished]
 
 
 class Whole(NamedTuple):
@@ -59,6 +68,11 @@ def finished(session: Session, study_id: str) -> list[Finished]:
     return sorted((Finished(*columns) for _, *columns in rows), key=lambda one: (one.ordinal, one.attempt))
 
 
+def of_study(session: Session, study: Study) -> Exported:
+    child = repeating.newest(session, study.id, keeping=False)
+    return Exported(study, finished(session, study.id), child, finished(session, child.id) if child else [])
+
+
 def whole(session: Session, study_id: str) -> Iterator[Whole]:
     """By ordinal and attempt, a few at a time: with a trace of every loop a single one may be megabytes."""
     query = standing.FINISHED.add_columns(*_MORE, Trial.worker, Trial.result)
@@ -67,4 +81,6 @@ def whole(session: Session, study_id: str) -> Iterator[Whole]:
         yield Whole(Finished(*columns), worker, result)
 
 
-_FEW = 50
+_FEW = 4
+"""Whoever writes them down takes half a second for one of 5 MB, and the server would take a session that is silent for
+``database.FROZEN`` for frozen."""

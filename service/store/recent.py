@@ -6,7 +6,7 @@ from collections.abc import Collection
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mudman.specs import StudySpec
+from mudman.specs import StudySpec, minimised
 from service.statistics.compute import Tally, total
 from service.statistics.means import TOP
 from service.store import standing
@@ -39,6 +39,6 @@ def _values(session: Session, study: Study) -> list[float]:
         Trial.study_id == study.id, Trial.outcome == standing.VALID, Trial.value.is_not(None)
     )
     window = dict(session.execute(valid.order_by(Trial.ordinal.desc()).limit(last)).tuples().all())
-    better = Trial.value.asc() if standing.minimised(study.spec) else Trial.value.desc()
+    better = Trial.value.asc() if minimised(study.spec) else Trial.value.desc()
     best = dict(session.execute(valid.order_by(better).limit(TOP)).tuples().all())
     return [value for _, value in sorted((best | window).items())]

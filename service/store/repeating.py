@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from mudman.faults import SpecError
 from mudman.specs import StudySpec, parse
 from mudman.specs.repeats import Configuration, Recorded, RepeatsSpec, SeedsSpec, fresh_seeds
+from service.statistics.compute import Attempt
 from service.store import events, standing, studies
 from service.store.pinning import pinned
 from service.store.refusals import NothingToRepeat
@@ -55,6 +56,12 @@ def newest(session: Session, study_id: str, *, keeping: bool) -> Study | None:
     return next((one for one in children(session, study_id) if repeats_of(one).keep is keeping), None)
 
 
+def confirming(session: Session, study_id: str) -> tuple[Study, list[Attempt]] | None:
+    """The latest confirmation of a study, with its finished attempts."""
+    child = newest(session, study_id, keeping=False)
+    return child and (child, standing.finished(session, [child.id])[child.id])
+
+
 def children(session: Session, study_id: str) -> Sequence[Study]:
     """Studies that run trials of this one again, the latest first."""
     order = (Study.created_at.desc(), Study.id)
@@ -68,8 +75,7 @@ def repeats_of(study: Study) -> RepeatsSpec:
 
 def _repeatable(session: Session, study_id: str) -> tuple[Study, StudySpec]:
     """Locks the study's row: whoever asks at the same time finds what was made."""
-    study = studies.get(session, study_id)
-    session.refresh(study, with_for_update={"key_share": True})
+    study = studies.locked(session, study_id, key_share=True)
     spec = StudySpec.model_validate(study.spec)
     if spec.repeats is not None:
         raise NothingToRepeat(

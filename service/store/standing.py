@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Float, ScalarSelect, case, cast, exists, f
 from sqlalchemy.orm import Session, aliased
 
 from mudman.results import Outcome
-from mudman.specs import StudySpec
+from mudman.specs import StudySpec, minimised
 from service.statistics.compute import Attempt, Tally
 from service.store.states import LIVE
 from service.store.tables import Group, OutcomeCount, Study, Trial
@@ -229,8 +229,3 @@ FINISHED = select(
     func.coalesce(Trial.passes_skipped, 0),
 )
 """As the fields of ``Attempt`` follow each other."""
-
-
-def minimised(spec: dict[str, Any]) -> bool:
-    """Whether lower values of the objective are better, by a stored spec."""
-    return spec.get("objective", {}).get("direction") == "minimize"

@@ -81,11 +81,19 @@ def create(
         if study is None or not (earlier.request_hash == identity or _means(study, identity)):
             raise IdempotencyConflict(idempotency_key)
         return Creation(study, created=False)
-    study = _insert(session, spec, preset)
-    creation = Creation(study, created=True) if study else Creation(_same(session, spec, identity), created=False)
+    creation = _created(session, spec, identity, preset)
     if idempotency_key:
         idempotency.remember(session, spec.owner, idempotency_key, identity, study_id=creation.study.id)
     return creation
+
+
+def _created(session: Session, spec: StudySpec, identity: str, preset: str | None) -> Creation:
+    while True:
+        if study := _insert(session, spec, preset):
+            return Creation(study, created=True)
+        if study := _same(session, spec, identity):
+            return Creation(study, created=False)
+        # It was deleted between the two, and its name is free.
 
 
 def _insert(session: Session, spec: StudySpec, preset: str | None) -> Study | None:
@@ -123,15 +131,21 @@ def add(session: Session, spec: StudySpec, group_id: str, **more: str | None) ->
     return get(session, study_id)
 
 
-def _same(session: Session, spec: StudySpec, identity: str) -> Study:
+def _same(session: Session, spec: StudySpec, identity: str) -> Study | None:
+    """None where it is there no more; else it stays until the transaction ends, so that a key can refer to it."""
     study = named(session, spec.owner, spec.name)
+    if study is None:
+        return None
     if not _means(study, identity):
         raise NameTaken(spec.owner, spec.name, study.id, difference(StudySpec.model_validate(study.spec), spec))
-    return run_again(session, study)
+    try:
+        return locked(session, run_again(session, study).id, key_share=True)
+    except UnknownStudy:
+        return None
 
 
-def named(session: Session, owner: str, name: str) -> Study:
-    return session.scalars(select(Study).where(Study.owner == owner, Study.name == name)).one()
+def named(session: Session, owner: str, name: str) -> Study | None:
+    return session.scalars(select(Study).where(Study.owner == owner, Study.name == name)).one_or_none()
 
 
 def _means(study: Study, identity: str) -> bool:
@@ -151,11 +165,10 @@ def run_again(session: Session, study: Study) -> Study:
 
 def clean_slate(session: Session, study: Study) -> Study:
     """Runners that failed are forgiven, and the study's group may be claimed at once. Locks both rows; the group first:
-    whoever locks both takes them in this order."""
+    whoever locks both takes them in this order. Raises ``UnknownStudy``."""
     group = update(Group).where(Group.id == study.group_id).values(failures=0, not_before=None)
     session.execute(group.execution_options(synchronize_session=False))
-    session.refresh(study, with_for_update={"key_share": True})
-    return study
+    return locked(session, study.id, key_share=True)
 
 
 def difference(existing: StudySpec, given: StudySpec) -> dict[str, dict[str, Any]]:
@@ -184,6 +197,18 @@ def get(session: Session, study_id: str) -> Study:
     return study
 
 
+def locked(session: Session, study_id: str, *, key_share: bool = False) -> Study:
+    """Its row, locked and as it is now. ``key_share``: others may refer to it meanwhile. Raises ``UnknownStudy``, also
+    where it was deleted while this waited."""
+    row = select(Study).where(Study.id == study_id).with_for_update(key_share=key_share)
+    study = None
+    if is_study_id(study_id):
+        study = session.scalars(row, execution_options={"populate_existing": True}).one_or_none()
+    if study is None:
+        raise UnknownStudy(study_id)
+    return study
+
+
 def change_state(
     session: Session,
     study_id: str,
@@ -197,10 +222,7 @@ def change_state(
     ``started_at`` is set when preparing begins first, ``finished_at`` when the study ends; back in the queue it has
     neither an end nor a problem. Raises ``UnknownStudy``, ``RefusedTransition``.
     """
-    locked = select(Study).where(Study.id == study_id).with_for_update(key_share=True)
-    study = session.scalars(locked, execution_options={"populate_existing": True}).one_or_none()
-    if study is None:
-        raise UnknownStudy(study_id)
+    study = locked(session, study_id, key_share=True)
     current = State(study.state)
     target = states.after(study_id, current, action)
     study.state = target

@@ -1,5 +1,7 @@
 """A study with wider ranges than another one, that begins with what is best in that."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +13,8 @@ from mudman.specs import Range, StudySpec, parse
 from mudman.specs.comparison import PlacedFault
 from service.statistics.means import TOP
 from service.statistics.saturation import place
-from service.store import events, standing, studies
+from service.store import events, idempotency, standing, studies
+from service.store.idempotency import IdempotencyConflict
 from service.store.refusals import NothingToWiden, WrongRequest
 from service.store.studies import Creation
 from service.store.tables import EnqueuedTrial, Study
@@ -33,13 +36,26 @@ def widen(
     Raises ``UnknownStudy``, ``WrongRequest``, ``NothingToWiden``, ``NameTaken`` and ``IdempotencyConflict``.
     """
     study = studies.get(session, study_id)
+    asked = {"name": name, "trials": trials, "ranges": ranges or {}, "warm_start": warm_start}
+    request = hashlib.sha256(f"widen {study_id} {_canonical(asked)}".encode()).hexdigest()
+    if idempotency_key and (earlier := idempotency.recall(session, study.owner, idempotency_key)):
+        # Before anything is looked at: the ranges that are too narrow may be others by now, or none.
+        if earlier.study_id is None or earlier.request_hash != request:
+            raise IdempotencyConflict(idempotency_key)
+        return Creation(studies.get(session, earlier.study_id), created=False)
     spec = StudySpec.model_validate(study.spec)
     wider = _checked(spec, ranges) if ranges else _saturated(session, study, spec)
     wanted = _parsed(study, wider, name, trials)
-    creation = studies.create(session, wanted, idempotency_key=idempotency_key)
+    creation = studies.create(session, wanted)
+    if idempotency_key:
+        idempotency.remember(session, study.owner, idempotency_key, request, study_id=creation.study.id)
     if creation.created:
         _warm_start(session, study, creation.study, wanted, warm_start)
     return creation
+
+
+def _canonical(asked: Mapping[str, Any]) -> str:
+    return json.dumps(asked, default=lambda searched: searched.model_dump(mode="json"), sort_keys=True)
 
 
 def _saturated(session: Session, study: Study, spec: StudySpec) -> dict[str, Range]:

@@ -3,7 +3,9 @@
 import csv
 import datetime
 import io
+import json
 import math
+import zipfile
 
 import pytest
 from problem_documents import assert_problem
@@ -11,7 +13,9 @@ from test_api_comparisons import post
 from test_api_trials import finish, result
 
 from mudman.results import Outcome, TrialResult
-from service.store.tables import Study, Trial
+from service.evidence import verification
+from service.export import verify
+from service.store.tables import Comparison, Study, Trial
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +209,37 @@ def test_markdown_of_a_name_with_a_bar(api):
     lines = api.get(f"{made['links']['table']}?format=markdown").text.splitlines()
     cells = {line.replace("\\|", "").count("|") for line in lines if line.startswith("|")}
     assert len(cells) == 1
+
+
+def test_published_results_stand_beside_ours(api, database, tmp_path):
+    """Of those variants that the paper has a number of, where the comparison comes from a preset of it."""
+    made = post(api, "published before", {"mudman": {}, "of_my_own": {"method.mask": "none"}}).json()
+    here = made["links"]["table"]
+    for one in made["variants"]:
+        finish(database, one["study"], 0, result(Outcome.VALID, 3.0))
+    assert {row["published"] for row in api.get(here).json()["rows"]} == {None}
+    assert "published result" not in api.get(f"{here}?format=markdown").text
+    with database.begin() as session:
+        session.get_one(Comparison, made["id"]).preset = "additions-pythia-python"
+
+    table = api.get(here).json()
+    published = {row["variant"]: row["published"] for row in [*table["rows"], table["baseline"]]}
+    assert published == {
+        "mudman": {"value": 11.3, "standard_error": 0.95},
+        "of_my_own": None,
+        "baseline": {"value": 3.3432, "standard_error": None},
+    }
+    lines = [line.split(" | ") for line in api.get(f"{here}?format=markdown").text.splitlines() if " | " in line]
+    place = lines[0].index("published result")
+    assert [line[place] for line in lines[2:5]] == ["11.3 ± 0.95", "–", "3.3432"]
+    rows = list(csv.DictReader(io.StringIO(api.get(f"{here}?format=csv").text)))
+    assert [row["published"] for row in rows] == ["11.3", "", "3.3432"]
+    assert [row["published_standard_error"] for row in rows] == ["0.95", "", ""]
+
+    export = api.get(f"/comparisons/{made['id']}/export").json()
+    assert export["table"] == table
+    assert verify(export) == []
+    bundle = tmp_path / "bundle.zip"
+    bundle.write_bytes(api.get(f"/comparisons/{made['id']}/export?format=bundle").content)
+    assert json.loads(zipfile.ZipFile(bundle).read("table.json")) == table
+    assert not [line for line in verification.verify(bundle).faults if line.startswith("table.json")]

@@ -8,12 +8,13 @@ import pytest
 from problem_documents import assert_problem
 from test_api_statistics import chosen, submit
 from test_api_trials import finish, result
+from test_bundles import of_document, rewritten
 
 from mudman.results import Outcome, Preparation
 from mudman.specs import StudySpec, parse
 from mudman.specs.repeats import SeedsSpec, fresh_seeds
 from service.evidence import verification
-from service.export import verify
+from service.export import StudyExport, statistics_of, verify
 from service.store import repeating, studies
 from service.store.states import Action
 
@@ -126,12 +127,42 @@ def test_a_bundle_holds_it_and_its_numbers_follow_from_both(api, study, confirme
     file.write_bytes(api.get(f"/studies/{study}/export?format=bundle").content)
     report = verification.verify(file)
     # The rows of these tests have curves that are not theirs; what is made of them all is in its own files.
-    made_of_them = [fault for fault in report.faults if fault.startswith(("statistics.json", "best.json", "figures/"))]
+    made_of_them = [
+        fault
+        for fault in report.faults
+        if fault.startswith(("statistics.json", "best.json", "figures/", "confirmation/study.json: spec"))
+    ]
     assert (made_of_them, report.studies, report.trials) == ([], 2, 10)
     with zipfile.ZipFile(file) as bundle:
         assert {"confirmation/study.json", "confirmation/trials.jsonl.gz"} <= set(bundle.namelist())
         shown = json.loads(bundle.read("statistics.json"))["confirmation"]
     assert (shown["study"], shown["runs"]) == (confirmed["id"], 6)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda repeats: repeats.update(study="st_another"), "study: 'st_another' is stated"),
+    (lambda repeats: repeats["configurations"][0].update(value=3.1), "configurations.0.value: 3.1 is stated, 4.0"),
+    (lambda repeats: repeats["configurations"][0]["hyperparameters"].update(unlearning_rate=0.01),
+     "configurations.0.hyperparameters.unlearning_rate: 0.01 is stated, 0.003 comes"),
+    (lambda repeats: repeats["configurations"][1].update(ordinal=9), "configurations.1.ordinal: 9 is stated"),
+])  # fmt: skip
+def test_a_confirmation_of_other_trials_is_none(api, study, confirmed, tmp_path, change, said):
+    """Also where whoever changed it computed the statistics and the hashes anew."""
+    made = api.get(f"/studies/{study}/export").json()
+    change(made["confirmation"]["study"]["spec"]["repeats"])
+    forged = StudyExport.model_validate(made)
+    again = statistics_of(forged.study, forged.trials, forged.confirmation, forged.statistics.bootstrap.seed)
+    [line] = verify(made | {"statistics": again.model_dump(mode="json")})
+    assert line.startswith(f"confirmation.study.spec.repeats.{said}")
+
+    def forge(about: dict) -> None:
+        change(about["spec"]["repeats"])
+        about["spec_hash"] = StudySpec.model_validate(about["spec"]).identity()
+
+    file = tmp_path / "bundle.zip"
+    file.write_bytes(api.get(f"/studies/{study}/export?format=bundle").content)
+    faults = verification.verify(rewritten(file, "confirmation/study.json", of_document(forge))).faults
+    assert any(line.startswith(f"confirmation/study.json: spec.repeats.{said}") for line in faults), faults
 
 
 def test_the_page_shows_both(api, study, confirmed):

@@ -1,5 +1,6 @@
 """Statistics, widening and exports over HTTP. Rows are written as the runner writes them."""
 
+import contextlib
 import copy
 import csv
 import io
@@ -9,6 +10,8 @@ import statistics
 
 import large
 import pytest
+from hypothesis import HealthCheck, given, settings
+from mutated import mutations
 from problem_documents import assert_problem
 from pyarrow import parquet
 from sqlalchemy import select
@@ -188,6 +191,20 @@ def test_widen(api, study, database):
         assert len(session.scalars(select(EnqueuedTrial).where(EnqueuedTrial.study_id == made["id"])).all()) == 10
 
 
+def test_widen_sent_again_under_its_key_answers_the_first_whatever_was_found_since(api, database):
+    study_id = submit(api, "sent again")
+    finish(database, study_id, 0, result(Outcome.VALID, 3.0), chosen=chosen(0.019))
+    key = {"Idempotency-Key": "wider"}
+    first = api.post(f"/studies/{study_id}/widen", headers=key)
+    assert first.status_code == 201, first.text
+    finish(database, study_id, 1, result(Outcome.VALID, 4.0), chosen=chosen(0.005))
+    again = api.post(f"/studies/{study_id}/widen", headers=key)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    other = api.post(f"/studies/{study_id}/widen", json={"warm_start": 3}, headers=key)
+    assert_problem(other, 422, "idempotency-key-reused")
+    assert_problem(api.post(f"/studies/{study_id}/widen"), 409, "nothing-to-widen")
+
+
 def test_widen_as_one_likes(api, study, database):
     longer = {"low": 3, "high": 30, "int": True}
     body = {"name": "my own", "trials": 3, "ranges": {"fork_every": longer}, "warm_start": 5}
@@ -277,6 +294,29 @@ NO_STUDY = {"format": "mudman-study", "version": 1}
 def test_what_is_no_export(document):
     with pytest.raises(NoExport):
         verify(document)
+
+
+@pytest.mark.parametrize("change", [
+    lambda doc: doc.update(format=[]),
+    lambda doc: doc["study"]["spec"].update(objective=None),
+    lambda doc: doc["study"]["spec"].update(method={"type": "nothing that is known"}),
+    lambda doc: doc["study"]["preparation"].update(baseline=[1]),
+    lambda doc: doc["trials"][11]["hyperparameters"].update(unlearning_rate=-1.0),
+])  # fmt: skip
+def test_an_export_that_cannot_be_computed_with(api, study, change):
+    made = api.get(f"/studies/{study}/export").json()
+    change(made)
+    with pytest.raises(NoExport):
+        verify(made)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(change=mutations())
+def test_whatever_stands_in_an_export_checking_it_comes_to_an_end(api, study, change):
+    made = api.get(f"/studies/{study}/export").json()
+    change(made)
+    with contextlib.suppress(NoExport):
+        verify(made)
 
 
 def test_export_as_csv(api, study):

@@ -8,21 +8,27 @@ import hashlib
 import io
 import json
 import random
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import large
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutated import mutations
 from problem_documents import assert_problem
 from test_api_trials import finish
 
 import mudman
 from mudman.preparation import prepare
 from mudman.results import Outcome, TrialResult
-from mudman.specs import StudySpec
+from mudman.specs import StudySpec, parse
 from service.evidence.archive import NoBundle
 from service.evidence.verification import verify
-from service.store import studies
+from service.store import database as database_module
+from service.store import exports, studies
 
 SIMULATED = {
     "model": {"id": "simulated"},
@@ -203,6 +209,8 @@ def of_document(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
     ("trials.jsonl.gz", of_line(3, lambda t: t.update(value=-1.0)), "trials.jsonl.gz: line 4 (trial 3): value: -1.0"),
     ("trials.jsonl.gz", of_line(2, lambda t: t["result"]["relearning"].update(forget_loss=[9.0] * 10)),
      "line 3 (trial 2): result.value: "),
+    ("trials.jsonl.gz", of_line(3, lambda t: t.update(result=None, value=9.9)), "line 4 (trial 3): result: is missing"),
+    ("trials.jsonl.gz", of_line(3, lambda t: t.update(ordinal=2, attempt=2)), "line 4: trial 2 counts a second time"),
     ("trials.jsonl.gz", of_line(24, lambda t: t.update(ordinal=3)), "line 25: trial 3, attempt 1 is out of order"),
     ("trials.jsonl.gz", of_line(2, lambda t: t["hyperparameters"].update(unlearning_rate=0.5)), "figures/slice.json: "),
     ("trials.jsonl.gz", lambda packed: packed[:100], "trials.jsonl.gz: cannot be read to its end"),
@@ -212,6 +220,36 @@ def test_numbers_that_do_not_follow_from_the_trials(kept, name, change, said):
     """Also where whoever changed them wrote the hashes anew."""
     faults = verify(rewritten(kept, name, change)).faults
     assert any(line.startswith(said) or said in line for line in faults), faults[:5]
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("study.json", of_document(lambda d: d["preparation"].update(baseline=[1]))),
+    ("study.json", of_document(lambda d: d["spec"].update(objective=None))),
+    ("trials.jsonl.gz", of_line(3, lambda t: t["hyperparameters"].update(unlearning_rate=-1.0))),
+])  # fmt: skip
+def test_what_cannot_be_computed_with_is_a_fault(kept, name, change):
+    assert verify(rewritten(kept, name, change)).faults
+
+
+def test_a_kind_that_is_no_word(kept):
+    with zipfile.ZipFile(kept) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    other = kept.with_name("other.zip")
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest | {"kind": []}))
+    with pytest.raises(NoBundle):
+        verify(other)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["study.json", "trials.jsonl.gz", "spec.json", "statistics.json", "figures/slice.json"]),
+    line=st.integers(0, 24),
+    data=st.data(),
+)
+def test_whatever_stands_in_a_bundle_checking_it_comes_to_an_end(kept, name, line, data):
+    change = of_line(line, data.draw(mutations())) if name.endswith(".gz") else of_document(data.draw(mutations()))
+    verify(rewritten(kept, name, change))
 
 
 def test_what_is_no_bundle(kept, tmp_path):
@@ -261,3 +299,18 @@ def test_a_comparison(api, database, tmp_path):
     forged = rewritten(file, "table.json", of_document(lambda d: d["rows"][0]["result"].update(n=5)))
     assert any(line.startswith("table.json: rows.0.result.n: 5 ") for line in verify(forged).faults)
     assert_problem(api.get(f"{here}?format=bundle&reference=nobody"), 404, "unknown-variant")
+
+
+def test_results_that_take_long_to_write_do_not_cost_the_session(new_database, monkeypatch):
+    """As those do that are megabytes each: the server ends a transaction that says nothing for long."""
+    monkeypatch.setattr(database_module, "FROZEN", "500ms")
+    store = new_database()
+    with store.begin() as session:
+        study_id = studies.create(session, parse(SIMULATED | {"name": "large"})).study.id
+        large.fill(session, study_id, 60)
+    written = []
+    with store.begin() as session:
+        for one in exports.whole(session, study_id):
+            written.append(one.finished.ordinal)
+            time.sleep(0.02)
+    assert written == list(range(60))

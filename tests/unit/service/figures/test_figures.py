@@ -1,6 +1,7 @@
 """Definitions of figures: what they show of the numbers that they are given."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mudman import presets
 from mudman.results import Curve, Trace
 from mudman.specs import Range, parse
+from service.figures import of_study
 from service.figures.bars import read
 from service.figures.curves import BAND, BEST, curves, quartiles
 from service.figures.dynamics import HARMFUL, HARMLESS, Traced, dynamics
@@ -91,6 +93,18 @@ def test_the_one_that_matters_is_the_most_important():
         assert next(iter(found)) == "yes"
         assert found["yes"] > 0.6
         assert sum(found.values()) == pytest.approx(1)
+
+
+def test_importance_says_how_many_trials_it_looks_at():
+    study = SimpleNamespace(id="st", name="one", state="running", preparation=None, spec=presets.load("quickstart"))
+    space, draw, valid = parse(study.spec).search_space(), random.Random(0), []
+    for n in range(2 * MOST_POINTS):
+        chosen = {name: one.low + draw.random() * (one.high - one.low) for name, one in space.items()}
+        valid.append(Attempt(n, 1, "valid", draw.random(), hyperparameters=chosen))
+    for many, said in ((40, "40"), (2 * MOST_POINTS, f"{MOST_POINTS} of {2 * MOST_POINTS}")):
+        source = SimpleNamespace(valid=lambda many=many: valid[:many])
+        drawn = of_study.draw(of_study.Name.importance, study, source)
+        assert f"best tenth of {said} valid trials apart" in drawn["title"]["subtitle"]
 
 
 def curve(*losses: float | None) -> Curve:

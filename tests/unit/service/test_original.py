@@ -4,7 +4,7 @@ import pytest
 
 from mudman import presets
 from mudman.specs import parse
-from service.statistics.original import original
+from service.original import original
 
 MEASUREMENTS = [
     {"name": "kl", "protocol": "kl", "when": "untouched", "value": 0.0},
