@@ -131,7 +131,8 @@ def _remedy(detail: dict, kind: Any) -> str:
         case "missing" | "union_tag_not_found":
             return "add this field"
         case "extra_forbidden":
-            close = difflib.get_close_matches(printable(detail["loc"][-1]), _field_names(kind), n=1)
+            given = printable(detail["loc"][-1])  # itself may be a field of another type that could stand here
+            close = difflib.get_close_matches(given, _field_names(kind) - {given}, n=1)
             return f"did you mean {close[0]!r}? Otherwise remove it" if close else "remove it: it is not known here"
         case "union_tag_invalid":
             return f"one of {context['expected_tags']}"

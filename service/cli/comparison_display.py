@@ -66,11 +66,12 @@ def table(found: Document) -> Group:
     made.caption_justify = "left"
     made.add_column("variant", overflow="fold")
     against = (f"− {found['reference']}", "%", "verdict", "− baseline", "gain %")
-    for name in ("mean", "n", "best", "median", "top 10", *against, "trials", "GPU s", "CPU s"):
-        made.add_column(name, justify="right")
     rows = found["rows"] + ([found["baseline"]] if found["baseline"] else [])
+    known = ["published"] * any(row["published"] for row in rows)
+    for name in ("mean", "n", "best", "median", "top 10", *known, *against, "trials", "GPU s", "CPU s"):
+        made.add_column(name, justify="right")
     for row in rows:
-        made.add_row(*map(Text, _cells(row)))
+        made.add_row(*map(Text, _cells(row, bool(known))))
     if found["original"]:
         shown = ("original, not attacked", f"{found['original']['value']:.4f}")
         made.add_row(*map(Text, shown), *["–"] * (len(made.columns) - len(shown)))
@@ -78,7 +79,7 @@ def table(found: Document) -> Group:
     return Group(made, *reasons)
 
 
-def _cells(row: Document) -> list[str]:
+def _cells(row: Document, with_published: bool) -> list[str]:
     result, share = row["result"], row["per_cent_of_reference"]
     numbers = ["–"] * 5
     if result:
@@ -89,6 +90,7 @@ def _cells(row: Document) -> list[str]:
     return [
         row["variant"],
         *numbers,
+        *[_published(row["published"])] * with_published,
         _difference(row["to_reference"]) + _interval(row["to_reference"]),
         _per_cent(row["to_reference"]),
         row["verdict"] or "–",
@@ -98,6 +100,12 @@ def _cells(row: Document) -> list[str]:
         f"{row['spent']['gpu_seconds']:.0f}",
         f"{row['spent']['cpu_seconds']:.0f}",
     ]
+
+
+def _published(found: Document | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found['value']:g}" + ("" if found["standard_error"] is None else f" ± {found['standard_error']:g}")
 
 
 def _difference(found: Document | None) -> str:

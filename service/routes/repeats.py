@@ -8,12 +8,10 @@ from sqlalchemy.orm import Session
 from mudman.specs.repeats import ConfirmationSpec
 from service import repeat_examples as examples
 from service.bodies import OptionalBody, parse_action
-from service.confirmation_views import ConfirmationView, confirmation_view
 from service.declared_problems import problems
 from service.routes import Store
 from service.routes.studies import view_of
-from service.store import repeating, standing
-from service.store.tables import Study
+from service.store import repeating
 from service.views import StudyView
 
 router = APIRouter(prefix="/studies/{study_id}", tags=["studies"])
@@ -58,11 +56,3 @@ def answered(session: Session, creation: Any, response: Response) -> StudyView:
     response.status_code = 201 if creation.created else 200
     response.headers["Location"] = view.links.self
     return view
-
-
-def confirmation_of(session: Session, study: Study) -> ConfirmationView | None:
-    """The latest one."""
-    child = repeating.newest(session, study.id, keeping=False)
-    if child is None:
-        return None
-    return confirmation_view(study, child, standing.finished(session, [child.id])[child.id])

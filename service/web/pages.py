@@ -6,12 +6,14 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BeforeValidator
 from starlette.responses import RedirectResponse
 
+from mudman import presets
 from mudman.results import Outcome
 from mudman.specs.comparison import BASELINE
 from service.comparison_table import Row
 from service.comparison_table import table as make_table
 from service.comparison_views import ComparisonView
 from service.event_views import event_page
+from service.published import by_variant
 from service.refusals import NoValidTrial
 from service.routes import Configuration, Store, Text, checkpoints, cluster, comparisons, studies, trials
 from service.store import comparisons as compared
@@ -106,9 +108,9 @@ def comparison(comparison_id: str, store: Store):
     with store.begin() as session:
         row = compared.get(session, comparison_id)
         variants = compared.studies_of(session, row)
-        table = make_table(
-            row.id, row.name, variants, recent.tallies(session, variants, spent=False), variants[0].variant
-        )
+        tallies = recent.tallies(session, variants, spent=False)
+    known = by_variant(presets.published(row.preset))
+    table = make_table(row.id, row.name, variants, tallies, variants[0].variant, published=known)
     rows = [*table.rows, table.baseline] if table.baseline else table.rows
     shown = comparisons.show(comparison_id, store)
     return render(
@@ -118,6 +120,7 @@ def comparison(comparison_id: str, store: Store):
         most=max(row.trials for row in table.rows),
         table=table,
         rows=rows,
+        published=any(row.published for row in rows),
         bars=_bars(table),
         traced=any(one.spec.get("record", {}).get("trace") for one in variants),
     )

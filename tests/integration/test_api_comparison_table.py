@@ -9,10 +9,12 @@ import zipfile
 
 import pytest
 from problem_documents import assert_problem
+from rich.console import Console
 from test_api_comparisons import post
 from test_api_trials import finish, result
 
 from mudman.results import Outcome, TrialResult
+from service.cli import comparison_display
 from service.evidence import verification
 from service.export import verify
 from service.store.tables import Comparison, Study, Trial
@@ -235,6 +237,12 @@ def test_published_results_stand_beside_ours(api, database, tmp_path):
     rows = list(csv.DictReader(io.StringIO(api.get(f"{here}?format=csv").text)))
     assert [row["published"] for row in rows] == ["11.3", "", "3.3432"]
     assert [row["published_standard_error"] for row in rows] == ["0.95", "", ""]
+
+    said = Console(width=300, record=True, file=io.StringIO())
+    said.print(comparison_display.table(table))
+    for shown in (said.export_text(), api.get(f"/ui/comparisons/{made['id']}").text):
+        assert "published" in shown
+        assert "11.3 ± 0.95" in shown
 
     export = api.get(f"/comparisons/{made['id']}/export").json()
     assert export["table"] == table

@@ -29,6 +29,11 @@ GROUPS = {
 }
 
 
+def id_of(group: str) -> str:
+    """Of its study."""
+    return f"st_{group:_<16}"
+
+
 @pytest.fixture(scope="module")
 def rows(database) -> None:
     with database.begin() as session:
@@ -47,7 +52,7 @@ def rows(database) -> None:
             add("study_group", id=group, priority=0, expires_at=expires_at, not_before=not_before, max_live=max_live)
             state = {"free": "queued", "rests": "queued", "over": "completed"}.get(group, "running")
             study = {
-                "id": f"st_{group}",
+                "id": id_of(group),
                 "group_id": group,
                 "name": group,
                 "state": state,
@@ -56,14 +61,14 @@ def rows(database) -> None:
             owner = "ann" if number < 3 else "ben"
             add("study", owner=owner, spec_version=1, spec_hash="", queued_at=-100 - number, **study)
         for study, outcome, attempts, seconds in (
-            ("st_held", "valid", 5, 50.0),
-            ("st_waits", "valid", 2, 20.0),
-            ("st_waits", "error", 1, 3.0),
-            ("st_over", "lost", 4, 8.0),
+            (id_of("held"), "valid", 5, 50.0),
+            (id_of("waits"), "valid", 2, 20.0),
+            (id_of("waits"), "error", 1, 3.0),
+            (id_of("over"), "lost", 4, 8.0),
         ):
             add("outcome_count", study_id=study, outcome=outcome, attempts=attempts, seconds=seconds)
         for ordinal, outcome in enumerate(("valid", None, None)):
-            trial = {"study_id": "st_held", "ordinal": ordinal, "attempt": 1, "epoch": 1, "hyperparameters": {}}
+            trial = {"study_id": id_of("held"), "ordinal": ordinal, "attempt": 1, "epoch": 1, "hyperparameters": {}}
             add("trial", outcome=outcome, **trial)
         node = {"address": "a", "host": "h", "cpus": 8.0, "gpus": 2.0, "memory_bytes": 1, "labels": {}}
         add("node", id="good", alive=True, **node)
@@ -136,7 +141,7 @@ def test_counters_never_fall(api, database, rows):
     """Prometheus takes a counter that falls for one that began anew, and adds all that is left of it."""
     before = sample(api)
     with database.begin() as session:
-        actions.remove(session, [session.get_one(Study, "st_over")])
+        actions.remove(session, [session.get_one(Study, id_of("over"))])
     after = sample(api)
     assert after["mudman_studies{completed}"] == before["mudman_studies{completed}"] - 1
     counters = {name: value for name, value in before.items() if name.startswith(COUNTERS)}

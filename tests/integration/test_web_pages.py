@@ -17,6 +17,7 @@ from mudman.results import Fault, Outcome
 from service.store import studies
 from service.store.states import Action
 from service.store.tables import Study
+from service.web import pages
 from service.web.fields import changed, sections
 
 NASTY = "<script>alert(1)</script>\"'&{{7*7}}"
@@ -118,6 +119,19 @@ def test_a_study(api, study):
     buttons = [given["data-post"] for _, given in Markup(page).elements if "data-post" in given]
     assert buttons == [f"/studies/{study}/{action}" for action in ("retry", "extend", "confirm")]
     assert page.count('<path class="forget"') == 1
+
+
+def test_a_first_trial_may_end_while_the_page_is_made(api, database, monkeypatch):
+    study_id = api.post("/studies", json={"preset": "quickstart", "overrides": {"name": "meanwhile"}}).json()["id"]
+
+    def show(*given, show=pages.studies.show):
+        shown = show(*given)
+        finish(database, study_id, 0, result(Outcome.VALID, 3.25))
+        return shown
+
+    monkeypatch.setattr(pages.studies, "show", show)
+    answer = api.get(f"/ui/studies/{study_id}")
+    assert (answer.status_code, "3.2500" in answer.text) == (200, True)
 
 
 def test_a_trial_has_curves_its_fault_and_its_log(api, study):
