@@ -10,7 +10,7 @@ BAD = [
     ({"method.adversry": {}}, ["method.adversry"], "did you mean 'adversary'"),
     ({"method.adversary": {"gradent": "reuse"}}, ["method.adversary.gradent"], "did you mean 'gradient'"),
     ({"zzzzzz": 1}, ["zzzzzz"], "remove it"),
-    ({"method.retain_weight": 1}, ["method.retain_weight"], "'growing_weights'"),  # never itself, another method's field
+    ({"method.retain_weight": 1}, ["method.retain_weight"], "'growing_weights'"),  # never itself
     (
         {"method.unlearning_rate": {"low": 2.0, "high": 1.0}},
         ["method.unlearning_rate"],
