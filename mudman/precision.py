@@ -39,13 +39,17 @@ def computing(model: ModelSpec, device: torch.device) -> Iterator[None]:
 def _deterministic() -> Iterator[None]:
     """On a card the same seeds give the same values only where that is asked for: many kernels add in the order in
     which their threads come. Of one that has no other form (``kthvalue``) torch warns. What products need for it must
-    be in the environment before the process starts (``CUBLAS_WORKSPACE_CONFIG=:4096:8``), as our nodes have it."""
+    be in the environment before the process starts (``CUBLAS_WORKSPACE_CONFIG=:4096:8``), as our nodes have it. Memory
+    that nobody reads before it is written needs no filling, which torch would do as well."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def _check(model: ModelSpec, device: torch.device) -> None:

@@ -42,7 +42,9 @@ def next_trial(spec: StudySpec) -> float:
     """Seconds until the first pass is made, which is a forward."""
     made = []
 
-    def stop(_progress: Progress) -> Decision:
+    def stop(progress: Progress) -> Decision:
+        if not progress.passes:
+            return Decision.CONTINUE
         made.append(time.perf_counter())
         return Decision.STOP
 
