@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from problem_documents import assert_problem
+from searched import submit
 from served import served
 from starlette.testclient import TestClient
 from test_api_confirmation import FOUND, prepare, searched
-from test_api_statistics import submit
 from test_api_trials import finish, result
 
 from mudman.artifacts import Artifacts

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 from problem_documents import assert_problem
-from test_api_statistics import chosen, submit
+from searched import chosen, submit
 from test_api_trials import finish, result
 from test_bundles import of_document, rewritten
 

@@ -2,8 +2,8 @@
 and whoever finds none within seconds is sent away."""
 
 import pytest
+from searched import chosen, submit
 from test_api_comparisons import post
-from test_api_statistics import chosen, submit
 from test_api_trials import finish, result
 
 from mudman.results import Outcome

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from problem_documents import assert_problem
+from searched import chosen, submit
 from test_api_comparisons import post
-from test_api_statistics import chosen, submit
 from test_api_trials import finish, result
 
 from mudman import presets

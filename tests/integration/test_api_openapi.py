@@ -7,7 +7,7 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
-from test_api_statistics import chosen
+from searched import chosen
 from test_api_trials import finish, result
 
 from mudman.results import Outcome

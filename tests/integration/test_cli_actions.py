@@ -5,7 +5,7 @@ import json
 
 import pytest
 from ruamel.yaml import YAML
-from test_api_statistics import chosen
+from searched import chosen
 from test_api_trials import finish, result
 from test_cli_comparisons import address, mudman  # noqa: F401 - fixtures
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from searched import chosen
 from sqlalchemy import func, select
 from test_api_comparisons import post
-from test_api_statistics import chosen
 from test_api_trials import finish, result
 from test_cli_comparisons import address  # noqa: F401 - fixture
 
