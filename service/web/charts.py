@@ -39,8 +39,11 @@ class CurveChart:
     """The chart in a sentence, for those who do not see it."""
 
 
-def curves(unlearning: Mapping[str, Any] | None, relearning: Mapping[str, Any] | None) -> CurveChart | None:
-    """Both losses over the passes of unlearning and then of the attack; nothing of curves without a number."""
+def curves(
+    unlearning: Mapping[str, Any] | None, relearning: Mapping[str, Any] | None, of: int = 0
+) -> CurveChart | None:
+    """Both losses over the passes of unlearning and then of the attack; nothing of curves without a number. ``of``:
+    passes of the phase that goes on, for which there is room."""
     first, second = unlearning or {}, relearning or {}
     begins = max(first.get("passes") or [0])
     passes = [*(first.get("passes") or ()), *(begins + each for each in second.get("passes") or ())]
@@ -51,7 +54,8 @@ def curves(unlearning: Mapping[str, Any] | None, relearning: Mapping[str, Any] |
     if not known:
         return None
     low, high = _padded(min(known), max(known))
-    last = max(max(passes), 1)
+    reached = max(passes)
+    last = max(reached, of + begins * bool(second.get("passes")), 1)
 
     def x(value: float) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * value / last, 1)
@@ -73,7 +77,7 @@ def curves(unlearning: Mapping[str, Any] | None, relearning: Mapping[str, Any] |
         x_ticks=[Tick(x(value), f"{value:g}") for value in ticks(0, last)],
         y_ticks=[Tick(y(value), f"{value:g}") for value in ticks(low, high)],
         attack=x(begins) if second.get("passes") else None,
-        said=f"{'; '.join(ends)}, in nats per token, after {last} passes",
+        said=f"{'; '.join(ends)}, in nats per token, after {reached} passes",
     )
 
 

@@ -68,3 +68,13 @@ def test_negative_means_go_the_other_way():
 
 def test_without_any_mean_there_are_no_bars():
     assert bars([("a", None, None)], baseline=1.0) is None
+
+
+def test_while_a_phase_goes_on_there_is_room_for_the_rest_of_it():
+    begun = {"passes": [0], "forget_loss": [2.0], "retain_loss": [3.0]}
+    first = curves(begun, {}, of=100)
+    assert (first.x_ticks[0].label, first.x_ticks[-1].label) == ("0", "100")
+    assert first.said.endswith("after 0 passes")
+    done = {"passes": [0, 100], "forget_loss": [2.0, 5.0], "retain_loss": [3.0, 3.1]}
+    attacked = curves(done, begun, of=40)
+    assert attacked.attack == pytest.approx(LEFT + (WIDTH - LEFT - RIGHT) * 100 / 140, abs=0.1)
