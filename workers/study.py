@@ -160,8 +160,9 @@ class StudyInHand:
         for ordinal, number, begun in keys:
             outcome = Outcome.LOST if begun and not over else Outcome.CANCELLED
             fault = RUNNER_DIED if outcome is Outcome.LOST else None
-            log.warning("%s: left behind, recorded as %s", Attempt(self.id, ordinal, number, {}), outcome)
-            self._record(ordinal, number, TrialResult(outcome=outcome, fault=fault))
+            result = TrialResult(outcome=outcome, fault=fault)
+            self._record(ordinal, number, result)
+            log.warning("%s: %s (left behind)", Attempt(self.id, ordinal, number, {}), Ending.of(result).reason)
 
     def _record(self, ordinal: int, attempt: int, result: TrialResult) -> Recorded | None:
         with self._database.begin() as session:

@@ -18,6 +18,8 @@ from workers.embedded.processes import die_with_parent
 USER = "mudman"
 CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 """Of every Postgres program: no PG* variable of the user's gets in."""
+ROOM = 100 * 2**20
+"""Bytes that a fresh database needs: it takes 42 MB, its journal grows, its programs may be copied (41 MB)."""
 
 
 class PostgresFailed(MudmanError):
@@ -37,6 +39,10 @@ class DataFolder:
         """Make or check the data; returns the installation that can run over it. Raises ``PostgresFailed``."""
         with explained(self.folder):
             self._choose_user()
+            if not self.data.exists() and (free := shutil.disk_usage(self.folder).free) < ROOM:
+                # Before ``initdb``, which may die of a full disk without a word about it.
+                lacking = f"a fresh database has no room in {self.folder}, where {free / 1e6:.0f} MB are free."
+                raise PostgresFailed(lacking + _more_room(self.folder))
             home = binaries.usable(installation, self.folder, self.run_as)
             if self.data.exists():
                 self._check_version(home)
@@ -155,8 +161,12 @@ def explained(folder: Path) -> Iterator[None]:
 
 def remedied(message: str, folder: Path) -> str:
     if "No space left on device" in message or "Disk quota exceeded" in message:
-        return f"{message}\nThe disk is full. Remedy: free some space for {folder} (a fresh database takes 100 MB)"
+        return message + _more_room(folder)
     return message
+
+
+def _more_room(folder: Path) -> str:
+    return f"\nThe disk is full. Remedy: free some space for {folder} (a fresh database takes {ROOM / 1e6:.0f} MB)"
 
 
 def _nobody() -> int:

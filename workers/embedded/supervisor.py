@@ -27,6 +27,8 @@ _TICK = 0.1
 _RESTARTS = 5
 """A child that dies more often than this within ``_WINDOW`` seconds is given up, and the system with it."""
 _WINDOW = 60.0
+_ROOM = 32 * 2**20
+"""Bytes without which Postgres is not started again: two segments of its journal."""
 
 
 class StartFailed(MudmanError):
@@ -156,7 +158,7 @@ class Supervisor:
     def _revive(self, name: str, part: _Part) -> None:
         now = time.monotonic()
         if name in self._pause_until:
-            if now >= self._pause_until[name]:
+            if now >= self._pause_until[name] and not self._waits_for_room(part):
                 del self._pause_until[name]
                 part.start()
                 self.say(f"{name} is started again")
@@ -167,6 +169,12 @@ class Supervisor:
             raise StartFailed(f"{name} died {len(deaths)} times within {_WINDOW:g} s; its last words:\n{part.words()}")
         self._pause_until[name] = now + 0.25 * 2 ** (len(deaths) - 1)
         self.say(f"{name} died")
+        if self._waits_for_room(part):
+            self.say(f"{name} is started again once {_ROOM / 1e6:.0f} MB are free for {self.settings.state_dir}")
+
+    def _waits_for_room(self, part: _Part) -> bool:
+        """Results wait in the runners meanwhile: started in vain again and again, Postgres would take them down."""
+        return part is self._postgres and shutil.disk_usage(self.settings.state_dir).free < _ROOM
 
     def _processes(self) -> list:
         found = [child.process for child in self._children]

@@ -2,12 +2,11 @@
 
 import time
 
-from sqlalchemy import func, select, update
-from test_kill import assert_undisturbed, kinds
+from sqlalchemy import update
+from test_kill import assert_undisturbed, dispatchers, kinds
 
 from mudman.results import Fault, Outcome, TrialResult
 from service.store import actions, attempts, studies
-from service.store.cluster_tables import Dispatcher
 from service.store.leases import Lease
 from service.store.states import Action
 from service.store.tables import Group
@@ -63,11 +62,6 @@ def act(site, action, study_id: str, *arguments) -> None:
     """As the API does it."""
     with site.database.begin() as session:
         action(session, study_id, *arguments)
-
-
-def dispatchers(site) -> int:
-    with site.database.begin() as session:
-        return session.scalar(select(func.count()).select_from(Dispatcher))
 
 
 def preparation(site, study_id: str) -> dict:

@@ -4,7 +4,7 @@ import os
 import sys
 
 from chaos import Storm
-from test_kill import assert_undisturbed
+from test_kill import assert_same_search
 
 FAULTS = int(os.environ.get("CHAOS_FAULTS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "2611"))
@@ -23,6 +23,6 @@ def test_a_storm_loses_nothing(site, postgres):
             storm.said.append(f"{study_id}: {dict(outcomes)}")
         for study_id in alone:
             if not (storm.given_up(study_id) or study_id in storm.steered):
-                assert_undisturbed(site, study_id)
+                assert_same_search(site, study_id)
     finally:
         sys.stdout.write("\n  ".join([f"storm {SEED}, {FAULTS} faults:", *storm.said]) + f"\n  {storm.hits} hit\n")

@@ -9,10 +9,13 @@ import signal
 import time
 
 import psutil
+import pytest
+from sqlalchemy import func, select
 
 from mudman.results import Decision
 from mudman.simulation import simulate
 from service.store.attempts import Ending
+from service.store.cluster_tables import Dispatcher
 from service.store.mirror import Mirror
 
 COUNTS = ("valid", "over_retain_budget", "diverged")
@@ -31,11 +34,27 @@ def undisturbed(spec) -> list[tuple[dict, float | None]]:
 
 
 def assert_undisturbed(site, study_id: str) -> None:
+    """The search is as undisturbed, and what disturbed it is told."""
+    assert_same_search(site, study_id)
+    assert_causes_told(site, study_id)
+
+
+def assert_same_search(site, study_id: str) -> None:
     """Exactly the asked number counts, each ordinal once, without gaps, and value for value as undisturbed."""
     spec = site.spec(study_id)
     counted = [row for row in site.trials(study_id) if row.outcome in COUNTS]
     assert [row.ordinal for row in counted] == list(range(spec.budget.trials))
     assert [(row.hyperparameters, row.value) for row in counted] == undisturbed(spec)
+
+
+def assert_causes_told(site, study_id: str) -> None:
+    """What ended an attempt that was lost stands in the trial, in the study's events and in the log, in one wording."""
+    told = {(e.data["ordinal"], e.data["attempt"]): e.data for e in site.events(study_id) if e.kind == "trial_finished"}
+    for row in site.trials(study_id):
+        if row.outcome in ("lost", "out_of_memory", "error"):
+            reason = told[row.ordinal, row.attempt]["reason"]
+            assert reason.startswith(f"{row.outcome}: {row.result['fault']['type']}: {row.result['fault']['message']}")
+            assert f"{study_id} trial {row.ordinal} attempt {row.attempt}: {reason}" in site.log()
 
 
 def assert_lost_and_run_again(site, study_id: str) -> None:
@@ -85,26 +104,31 @@ def test_killed_worker_runner_and_dispatcher(site):
 
 
 def test_expired_leases_are_taken_over_and_their_holders_refused(site):
-    """Nobody reaps a runner whose dispatcher is dead: its lease expires. One of the two comes back too late."""
+    """Nobody reaps a runner whose dispatcher is dead: its lease expires, and within five seconds another dispatcher has
+    it. One of the two comes back too late."""
     dies, sleeps = small(site, "dies"), small(site, "sleeps")
     dispatcher = site.dispatch()
     for study_id in (dies, sleeps):
         site.until("a trial has ended", lambda study_id=study_id: site.finished(study_id) >= 1)
+    site.dispatch()
+    site.until("another dispatcher looks for work", lambda: dispatchers(site) == 2)
     dispatcher.kill()
     dispatcher.wait()
     sleeper = psutil.Process(site.runner_of(sleeps))
     sleeper.suspend()
     os.kill(site.runner_of(dies), signal.SIGKILL)
+    expiries = {study_id: site.group(study_id).expires_at for study_id in (dies, sleeps)}
 
-    site.dispatch()
     site.until("both are taken over", lambda: site.group(dies).epoch == site.group(sleeps).epoch == 2)
     site.until("its successor writes", lambda: any(row.epoch == 2 for row in site.trials(sleeps)))
     sleeper.resume()
     site.until("the sleeper has ended", lambda: gone(sleeper.pid), 20)
-    for study_id in (dies, sleeps):
+    for study_id, expiry in expiries.items():
         site.until_state(study_id, "completed")
         assert_undisturbed(site, study_id)
         assert kinds(site, study_id, "claimed", "lease_lost") == ["claimed", "lease_lost", "claimed"]
+        [_, again] = [event.at for event in site.events(study_id) if event.kind == "claimed"]
+        assert 0 <= (again - expiry).total_seconds() <= 5
         assert {row.epoch for row in site.trials(study_id)} == {1, 2}
 
 
@@ -137,6 +161,33 @@ def test_postgres_away_and_an_orderly_end_lose_nothing(site, postgres):
     site.until_state(study_id, "completed")
     assert_undisturbed(site, study_id)
     assert kinds(site, study_id, "lease_lost") == []
+
+
+@pytest.mark.long
+def test_a_minute_without_postgres(site, postgres):
+    """Three times as long as leases last by default: they are judged only after their holders could renew."""
+    for name in ("MUDMAN_LEASE_RENEWAL", "MUDMAN_LEASE_EXPIRY", "MUDMAN_DISPATCHER_POLL"):
+        del site.environment[name]
+    study_id, other = small(site, "runs"), small(site, "runs, too")
+    site.dispatch()
+    site.dispatch()
+    for each in (study_id, other):
+        site.until("a trial has ended", lambda each=each: site.finished(each) >= 1)
+    postgres.stop()
+    try:
+        time.sleep(60)
+    finally:
+        postgres.start()
+    for each in (study_id, other):
+        site.until_state(each, "completed")
+        assert_undisturbed(site, each)
+        assert {(row.attempt, row.epoch) for row in site.trials(each)} == {(1, 1)}, "nothing ran twice"
+        assert kinds(site, each, "claimed", "lease_lost") == ["claimed"]
+
+
+def dispatchers(site) -> int:
+    with site.database.begin() as session:
+        return session.scalar(select(func.count()).select_from(Dispatcher))
 
 
 def gone(pid: int) -> bool:

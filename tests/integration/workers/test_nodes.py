@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from clusters import QUICK, cluster, kill, members, part
-from test_kill import COUNTS, assert_undisturbed
+from test_kill import COUNTS, assert_causes_told, assert_undisturbed
 
 from service.store import nodes
 from service.store.states import Action
@@ -29,6 +29,7 @@ def assert_complete(site, study_id: str) -> None:
     counted = [row.ordinal for row in rows if row.outcome in COUNTS]
     assert len(counted) == len(set(counted)) == site.spec(study_id).budget.trials
     assert {row.ordinal for row in rows} == set(range(len({row.ordinal for row in rows}))), "no gaps"
+    assert_causes_told(site, study_id)
 
 
 def running_on(site, study_id: str) -> dict[str, int]:
