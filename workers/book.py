@@ -5,10 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec
-from service.store.attempts import Record
+from service.store.attempts import ATTEMPTS, Record
 
-ATTEMPTS = 3
-"""Attempts of one ordinal that may be lost before it is given up."""
 WASTE = 20
 """Ordinals that may end without counting, at least; half the budget where that is more."""
 
@@ -50,6 +48,8 @@ class Book:
     """Ordinals that ended for good without counting, since the study was queued last."""
     open: dict[int, Attempt] = field(default_factory=dict)
     losses: dict[int, int] = field(default_factory=dict)
+    owed: int = 0
+    """Enqueued trials that wait although the budget is spent: they were accepted, and may count beyond it."""
     _again: dict[int, Attempt] = field(default_factory=dict)
 
     @classmethod
@@ -73,6 +73,7 @@ class Book:
     def start(self, attempt: Attempt) -> None:
         self.open[attempt.ordinal] = attempt
         self._again.pop(attempt.ordinal, None)
+        self.owed -= bool(self.owed and attempt.enqueued is not None)
 
     def end(self, attempt: Attempt, outcome: Outcome, *, earlier: bool = False) -> bool:
         """Book the end of an attempt; whether its ordinal has ended with it for good.
@@ -99,12 +100,12 @@ class Book:
 
     def may_ask(self) -> bool:
         """Whether a new ordinal is needed: each one that is open may still count."""
-        return self.counted + len(self.open) + len(self.again) < self.spec.budget.trials
+        return self.owed > 0 or self.counted + len(self.open) + len(self.again) < self.spec.budget.trials
 
     @property
     def complete(self) -> bool:
         """The budget is met, and nobody waits for a retry: trials that were retried may count beyond the budget."""
-        return self.counted >= self.spec.budget.trials and not self.again and not self.open
+        return self.counted >= self.spec.budget.trials and not (self.again or self.open or self.owed)
 
     @property
     def hopeless(self) -> bool:

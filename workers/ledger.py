@@ -14,7 +14,7 @@ from contextlib import suppress
 from sqlalchemy import select
 
 from mudman.results import TrialResult
-from service.store import attempts, events, leases, nodes, repeating, studies
+from service.store import attempts, enqueued, events, leases, nodes, repeating, studies
 from service.store.attempts import Report
 from service.store.database import Database, DatabaseUnavailable
 from service.store.events import UnknownStudy
@@ -173,6 +173,9 @@ class Ledger(threading.Thread):
         try:
             with self._database.begin() as session:
                 leases.guard(session, self._lease)
+                if action is Action.COMPLETE and (waiting := enqueued.waiting(session, study.id)):
+                    study.book.owed = len(waiting)  # retried trials have taken the places that it had
+                    return
                 changed = studies.change_state(session, study.id, action, data=data, problem=problem)
                 following = repeating.as_asked(session, changed) if action is Action.COMPLETE else []
         except (RefusedTransition, UnknownStudy) as refusal:

@@ -18,7 +18,7 @@ from mudman.faults import MudmanError
 from mudman.results import Fault, Outcome, TrialResult
 from mudman.specs import StudySpec
 from service.store import attempts, enqueued, optuna_rows, studies
-from service.store.attempts import Ending, Record, Recorded
+from service.store.attempts import Ending, Overtaken, Record, Recorded
 from service.store.database import Database
 from service.store.leases import Lease
 from service.store.mirror import Mirror, Suggestion, distribution
@@ -85,6 +85,18 @@ class StudyInHand:
         attempt = self._unborn
         if attempt is None:
             return None
+        try:
+            self._start(attempt)
+        except Overtaken:
+            attempt = self._unborn = self._giving_way(attempt)
+            self._start(attempt)
+        self._unborn = None
+        self.book.start(attempt)
+        if attempt.attempt == 1:
+            self._mirror.begin(attempt.ordinal, attempt.hyperparameters)
+        return attempt
+
+    def _start(self, attempt: Attempt) -> None:
         with self._database.begin() as session:
             attempts.start(
                 session,
@@ -97,9 +109,13 @@ class StudyInHand:
                 opened=attempt.opened,
                 enqueued=attempt.enqueued,
             )
-        self.book.start(attempt)
-        self._unborn = None
-        return attempt
+
+    def _giving_way(self, sampled: Attempt) -> Attempt:
+        """What was enqueued meanwhile takes the ordinal; what it leaves out is as it was sampled."""
+        with self._database.begin() as session:
+            chosen = enqueued.first(session, self.id)
+        hyperparameters = sampled.hyperparameters | chosen.hyperparameters
+        return replace(sampled, hyperparameters=hyperparameters, enqueued=chosen.sequence)
 
     def settle(self, attempt: Attempt, result: TrialResult) -> None:
         """The attempt has ended: its rows, then the book and the mirror."""
@@ -134,9 +150,9 @@ class StudyInHand:
 
     def _suggested(self, fixed: dict[str, float] | None, meanwhile: Callable[[], None]) -> Suggestion:
         if not self._mirror.thinks_long:
-            return self._mirror.ask(fixed)
+            return self._mirror.suggest(fixed)
         with ThreadPoolExecutor(1, "sampler") as pool:
-            thought = pool.submit(self._mirror.ask, fixed)
+            thought = pool.submit(self._mirror.suggest, fixed)
             while wait([thought], LISTEN).not_done:
                 meanwhile()
         return thought.result()

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from mudman.faults import MudmanError
 from mudman.results import Curve, Fault, Outcome, TrialResult
 from service.store import optuna_rows, writes
 from service.store.leases import Lease, LeaseLost, NoPlace
@@ -19,11 +20,25 @@ from service.store.tables import Study, Trial
 _VERDICTS = frozenset(Outcome) - {Outcome.LOST, Outcome.CANCELLED}
 """Outcomes that a trial reaches by itself: the runner that delivers one works."""
 
+ATTEMPTS = 3
+"""Attempts of one ordinal that may be lost before it is given up."""
 PART = 2000
 """Rows that are fetched at a time: while all of a large study are unpacked, the server would take the session for
 frozen."""
 LOG_HEAD, LOG_TAIL = 16_384, 49_152
 """Characters of a trial's log that are kept from its beginning and from its end."""
+
+
+class Overtaken(MudmanError):
+    """Somebody has enqueued a trial since this one was sampled, and its turn comes first. Nothing of the refused write
+    is stored."""
+
+    def __init__(self, study_id: str):
+        super().__init__(f"A trial that was enqueued comes before the one that was sampled for study {study_id}.")
+        self.study_id = study_id
+
+    def __reduce__(self):
+        return Overtaken, (self.study_id,)
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,8 @@ def start(
     opened: tuple[int, ...] | None = None,
     enqueued: int | None = None,
 ) -> bool:
-    """The attempt is about to run. May be repeated: False if it was known already. Raises ``LeaseLost``, ``NoPlace``.
+    """The attempt is about to run. May be repeated: False if it was known already. Raises ``LeaseLost``, ``NoPlace``,
+    ``Overtaken``.
 
     ``distributions``: as for ``optuna_rows.starting``. ``opened``: of a first attempt, the ordinals that were open when
     it was sampled. ``enqueued``: sequence of the enqueued trial that it takes.
@@ -114,9 +130,14 @@ def start(
     event = {"kind": "trial_started", "event": json.dumps(notes)}
     if opened is not None:
         notes["open_when_asked"] = list(opened)
-    given = {"hyperparameters": json.dumps(hyperparameters), "enqueued": enqueued}
+    sampled = attempt == 1 and enqueued is None
+    given = {"hyperparameters": json.dumps(hyperparameters), "enqueued": enqueued, "sampled": sampled}
     given |= optuna_rows.starting(hyperparameters, distributions, notes)
-    return connection.execute(writes.START, key | event | given).one_or_none() is not None
+    if connection.execute(writes.START, key | event | given).one_or_none() is not None:
+        return True
+    if sampled and session.get(Trial, (study_id, ordinal, attempt)) is None:
+        raise Overtaken(study_id)
+    return False
 
 
 def progress(session: Session, lease: Lease, reports: Iterable[Report]) -> None:

@@ -4,8 +4,21 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, Select, String, bindparam, func, insert, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    BindParameter,
+    Row,
+    ScalarSelect,
+    Select,
+    String,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+)
+from sqlalchemy.orm import Session, aliased
 
 from mudman.faults import printable
 from mudman.results import Outcome
@@ -13,10 +26,11 @@ from mudman.specs import Range, StudySpec
 from mudman.specs.comparison import PlacedFault
 from mudman.specs.study import numbers_of
 from service.store import events, idempotency, standing, studies
+from service.store.attempts import ATTEMPTS
 from service.store.idempotency import IdempotencyConflict
 from service.store.refusals import NoRoom, WrongRequest
 from service.store.states import State
-from service.store.tables import EnqueuedTrial, Study, Trial
+from service.store.tables import EnqueuedTrial, Group, Study, Trial
 
 Place = tuple[str, ...]
 """Keys that lead to one of the trials in the request's body."""
@@ -35,6 +49,9 @@ def add(
     The sampler chooses what is left out. Each counts toward the budget. Raises ``UnknownStudy``, ``WrongRequest``,
     ``NoRoom`` and ``IdempotencyConflict``.
     """
+    study = studies.get(session, study_id)
+    # The group first, as everybody does; its runner starts nothing meanwhile, so that the room stays.
+    session.execute(select(Group.id).where(Group.id == study.group_id).with_for_update(key_share=True))
     study = studies.locked(session, study_id, key_share=True)
     if idempotency_key and (earlier := idempotency.recall(session, study.owner, idempotency_key)):
         if (earlier.study_id, earlier.request_hash) != (study_id, request_hash):
@@ -86,8 +103,8 @@ def _make_sure_of_room(session: Session, study: Study, spec: StudySpec, wanted: 
             f"Study {study.id} is {study.state} and runs no more trials. Give it some first: "
             f"POST /studies/{study.id}/extend (`mudman extend {study.id} --trials {total + wanted}`)."
         )
-    again = tuple(outcome for outcome in Outcome if outcome.runs_again)
-    pending = or_(Trial.outcome.is_(None), Trial.outcome.in_(again), Trial.run_again)
+    again = and_(Trial.outcome.in_([outcome for outcome in Outcome if outcome.runs_again]), _losses() < ATTEMPTS)
+    pending = or_(Trial.outcome.is_(None), again, Trial.run_again)
     held = session.scalar(select(func.count()).where(Trial.study_id == study.id, pending, standing.is_last()))
     counted = standing.counting(session, [study.id]).get(study.id, 0)
     free = max(total - counted - held - len(waiting(session, study.id)), 0)
@@ -96,6 +113,15 @@ def _make_sure_of_room(session: Session, study: Study, spec: StudySpec, wanted: 
             f"Study {study.id} has a budget of {total} trials with {free} places left, and {wanted} are enqueued here. "
             "Enqueue fewer, or wait until the study has ended and extend it."
         )
+
+
+def _losses() -> ScalarSelect[int]:
+    """How often a trial was lost since somebody asked for another attempt at it last."""
+    one, asked = aliased(Trial), aliased(Trial)
+    same = (one.study_id == Trial.study_id, one.ordinal == Trial.ordinal, one.outcome == Outcome.LOST)
+    later = (asked.study_id == one.study_id, asked.ordinal == one.ordinal, asked.attempt >= one.attempt)
+    lost = select(func.count()).where(*same, ~exists().where(*later, asked.run_again))
+    return lost.correlate(Trial).scalar_subquery()
 
 
 def checked(spec: StudySpec, chosen: Mapping[Place, Mapping[str, Any]]) -> list[dict[str, float]]:

@@ -43,16 +43,22 @@ class Mirror:
         return self._asked
 
     def ask(self, fixed: dict[str, float] | None = None) -> Suggestion:
-        """Sample the next ordinal. ``fixed``: values that somebody chose, by dotted path; the sampler has the rest."""
+        """Suggest the next ordinal, and begin it."""
+        suggestion = self.suggest(fixed)
+        self.begin(suggestion.ordinal, suggestion.hyperparameters)
+        return suggestion
+
+    def suggest(self, fixed: dict[str, float] | None = None) -> Suggestion:
+        """Sample the next ordinal, which is not begun by that. ``fixed``: values that somebody chose, by dotted path;
+        the sampler has the rest."""
         opened, ordinal, chosen = tuple(sorted(self._open)), self._asked, fixed or {}
         if not self._space.keys() <= chosen.keys():
             chosen = self._sampler.suggest(ordinal) | chosen
-        self._added(ordinal, chosen)
         return Suggestion(ordinal, chosen, opened)
 
     def restore(self, ordinal: int, hyperparameters: dict[str, float], ending: Ending | None) -> None:
         """A trial asked earlier, in order of ordinals; without an end it is still open."""
-        self._added(ordinal, hyperparameters)
+        self.begin(ordinal, hyperparameters)
         if ending is not None:
             self.tell(ordinal, ending)
 
@@ -61,8 +67,11 @@ class Mirror:
         self._sampler.told(ordinal, ending)
         self._open.discard(ordinal)
 
-    def _added(self, ordinal: int, hyperparameters: dict[str, float]) -> None:
-        """The end of a log range may be sampled as exp(log(end)), a rounding outside: it is learned as the end."""
+    def begin(self, ordinal: int, hyperparameters: dict[str, float]) -> None:
+        """The next ordinal is tried with these values.
+
+        The end of a log range may be sampled as exp(log(end)), a rounding outside: it is learned as the end.
+        """
         if ordinal != self._asked:
             raise ValueError(f"ordinals must be contiguous: expected {self._asked}, got {ordinal}")
         inside = {name: range_.nearest(hyperparameters[name]) for name, range_ in self._space.items()}

@@ -26,8 +26,11 @@ START = text(
     f"""
     with added as (
         insert into {SCHEMA}.trial (study_id, ordinal, attempt, epoch, hyperparameters, optuna_id)
-        values (:study_id, :ordinal, :attempt, :epoch, cast(:hyperparameters as jsonb),
-            nextval(pg_get_serial_sequence('optuna.trials', 'trial_id')))
+        select cast(:study_id as varchar), cast(:ordinal as int), cast(:attempt as int), cast(:epoch as bigint),
+            cast(:hyperparameters as jsonb), nextval(pg_get_serial_sequence('optuna.trials', 'trial_id'))
+        where not :sampled or not exists(
+            select from {SCHEMA}.enqueued_trial where study_id = :study_id and enqueued_trial.ordinal is null
+        )
         on conflict do nothing returning ordinal, optuna_id
     ), taken as (
         update {SCHEMA}.enqueued_trial set ordinal = added.ordinal
@@ -36,7 +39,8 @@ START = text(
     select last_event from told
     """
 )
-"""No row: the attempt was known."""
+"""No row: the attempt was known; or it was ``sampled`` for a new ordinal, and an enqueued trial has come before it.
+``PLACE`` has locked out whoever enqueues."""
 
 PROGRESS = text(
     f"""

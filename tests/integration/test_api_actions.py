@@ -10,7 +10,7 @@ from test_api_trials import finish, result
 
 from mudman import presets
 from mudman.results import Outcome
-from service.store import attempts, optuna_rows, studies
+from service.store import actions, attempts, optuna_rows, studies
 from service.store.leases import Lease
 from service.store.states import Action
 from service.store.tables import Comparison, EnqueuedTrial, Event, Group, IdempotencyKey, Study, Trial
@@ -22,11 +22,11 @@ NUMBERS = itertools.count()
 def submit(api, database):
     """A quickstart study of ten trials, brought to a state."""
 
-    def make(*actions: Action, **overrides) -> str:
+    def make(*done: Action, **overrides) -> str:
         body = {"preset": "quickstart", "overrides": {"name": f"acted-on-{next(NUMBERS)}", **overrides}}
         study_id = api.post("/studies", json=body).json()["id"]
         with database.begin() as session:
-            for action in actions:
+            for action in done:
                 studies.change_state(session, study_id, action)
         return study_id
 
@@ -59,16 +59,19 @@ def test_pause_resume_and_cancel(api, database, submit):
 
 
 @pytest.mark.parametrize(
-    ("actions", "refused", "state"),
+    ("done", "refused", "state"),
     [
         ((), ["pause", "resume", "extend", "retry"], "queued"),
         (RUNNING, ["resume", "extend", "retry"], "running"),
+        ((Action.PREPARE,), ["pause", "resume", "extend", "retry"], "preparing"),
         ((*RUNNING, Action.PAUSE), ["pause", "extend", "retry"], "paused"),
         (COMPLETED, ["pause", "resume", "cancel"], "completed"),
+        ((Action.PREPARE, Action.FAIL), ["pause", "resume", "cancel"], "failed"),
+        ((Action.CANCEL,), ["pause", "resume", "cancel"], "cancelled"),
     ],
 )
-def test_what_the_state_does_not_allow_is_409_with_the_reason(api, submit, actions, refused, state):
-    study_id = submit(*actions)
+def test_what_the_state_does_not_allow_is_409_with_the_reason(api, submit, done, refused, state):
+    study_id = submit(*done)
     for action in refused:
         body = {"trials": 20} if action == "extend" else {}
         problem = assert_problem(api.post(f"/studies/{study_id}/{action}", json=body), 409, "refused-transition")
@@ -302,6 +305,23 @@ def test_no_room_is_409(api, database, submit):
     assert f"mudman extend {study_id} --trials 12" in problem["detail"]
 
 
+def test_a_trial_that_was_given_up_holds_no_place_until_it_is_retried(api, database, submit):
+    study_id = submit(*RUNNING)
+    for attempt in (1, 2, 3):
+        finish(database, study_id, 0, result(Outcome.LOST), attempt=attempt)
+    for attempt in (1, 2):  # runs again
+        finish(database, study_id, 1, result(Outcome.LOST), attempt=attempt)
+    with database.begin() as session:
+        studies.change_state(session, study_id, Action.FAIL)
+        actions.retry(session, study_id, [Outcome.LOST], [0])
+    nine = {"trials": [{"fork_every": 12}] * 9}
+    problem = assert_problem(api.post(f"/studies/{study_id}/trials", json=nine), 409, "no-room")
+    assert "8 places left" in problem["detail"], "both run again"
+    for attempt in (4, 5, 6):
+        finish(database, study_id, 0, result(Outcome.LOST), attempt=attempt)
+    assert api.post(f"/studies/{study_id}/trials", json=nine).status_code == 201
+
+
 def test_room_is_told_from_the_kept_counts(api, database, submit):
     """Of a study's trials there may be very many: nobody counts those that have ended."""
     study_id = submit(*RUNNING)
@@ -329,10 +349,10 @@ def test_delete_leaves_nothing_and_nobody_else_is_touched(api, database, submit)
     api.post(f"/studies/{study_id}/trials", json=body, headers={"Idempotency-Key": f"d-{study_id}"})
     with database.begin() as session:
         group = studies.get(session, study_id).group_id
-        for one in (study_id, other):
+        for one, taken in ((study_id, 1), (other, None)):
             optuna_rows.create(session, one, "maximize")
             lease = Lease(studies.get(session, one).group_id, 0)
-            attempts.start(session, lease, one, 1, 1, {}, distributions={})
+            attempts.start(session, lease, one, 1, 1, {}, distributions={}, enqueued=taken)
             over = result(Outcome.OVER_RETAIN_BUDGET, violation=0.5)
             attempts.record(session, lease, one, 1, 1, over)
     finish(database, study_id, 0, result(Outcome.VALID, 3.0))

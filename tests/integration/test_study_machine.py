@@ -22,12 +22,13 @@ from mudman import presets
 from mudman.results import Fault, Outcome, TrialResult
 from mudman.specs import StudySpec, parse
 from service.store import actions, attempts, enqueued, leases, optuna_rows, studies
+from service.store.attempts import ATTEMPTS, Overtaken
 from service.store.leases import Lease, LeaseLost
 from service.store.mirror import distribution
 from service.store.refusals import NoRoom, NotFinished, NothingToRetry, WrongRequest
 from service.store.states import TRANSITIONS, Action, RefusedTransition, State
 from service.store.tables import EnqueuedTrial, Event, Group, OutcomeCount, Study, Trial
-from workers.book import ATTEMPTS, Book
+from workers.book import Book
 
 SPEC = parse(presets.load("quickstart", {"budget.trials": 3}))
 DISTRIBUTIONS = {name: distribution_to_json(distribution(found)) for name, found in SPEC.search_space().items()}
@@ -200,10 +201,7 @@ class StudyMachine(RuleBasedStateMachine):
         name, value = next(iter(VALUES.items()))
         chosen = {("trials", str(index)): {name: value} for index in range(count)}
         waiting = sum(ordinal is None for ordinal in self.line.values())
-        lost_for_good = sum(
-            one.outcome is Outcome.LOST and ordinal not in self.again() for ordinal, (_, one) in self.last().items()
-        )
-        held = self.counted() + len(self.open() | self.again()) + lost_for_good + waiting
+        held = self.counted() + len(self.open() | self.again()) + waiting
         if self.state.finished or count > self.budget - held:
             with pytest.raises(NoRoom), self.database.begin() as session:
                 enqueued.add(session, self.id, chosen)
@@ -281,9 +279,9 @@ class StudyMachine(RuleBasedStateMachine):
                 self.ended(min(self.open()), "current", outcome)
 
     @precondition(lambda self: self.can(Action.FAIL) and self.attempts)
-    @rule(action=st.sampled_from([Action.COMPLETE, Action.FAIL]))
-    def end(self, action):
-        self.change(action)
+    @rule(data=st.data())
+    def end(self, data):
+        self.change(data.draw(st.sampled_from([one for one in (Action.COMPLETE, Action.FAIL) if self.can(one)])))
 
     @precondition(lambda self: self.state is State.RUNNING)
     @rule(whose=leases_of)
@@ -306,6 +304,9 @@ class StudyMachine(RuleBasedStateMachine):
             more = {"distributions": DISTRIBUTIONS, "enqueued": sequence}
             return attempts.start(session, lease, self.id, ordinal, number, VALUES, **more)
 
+        if sequence is not None and whose == "current":
+            with pytest.raises(Overtaken), self.database.begin() as session:
+                attempts.start(session, lease, self.id, ordinal, number, VALUES, distributions=DISTRIBUTIONS)
         if not self.write(lease, whose, do):
             return False
         self.attempts[ordinal, number] = Attempt()
@@ -375,14 +376,24 @@ class StudyMachine(RuleBasedStateMachine):
         assert book.wasted == len(waste)
 
 
+BOUNDS = settings(
+    max_examples=20,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
 def test_any_order_of_anything(new_database):
     StudyMachine.database = new_database()
-    bounds = settings(
-        max_examples=20,
-        stateful_step_count=20,
-        deadline=None,
-        derandomize=True,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
-    run_state_machine_as_test(StudyMachine, settings=bounds)
+    run_state_machine_as_test(StudyMachine, settings=BOUNDS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_any_order_of_anything_else_each_time(new_database):
+    StudyMachine.database = new_database()
+    more = settings(BOUNDS, max_examples=100, stateful_step_count=40, derandomize=False, database=None)
+    run_state_machine_as_test(StudyMachine, settings=more)

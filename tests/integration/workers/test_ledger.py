@@ -292,13 +292,13 @@ def test_a_sampler_that_breaks_fails_its_own_study_alone(case, make_spec):
         assert (failed.state, goes_on.state) == ("failed", "running")
         assert failed.problem["type"] == "urn:mudman:problem:sampler-failed"
         assert "LinAlgError: not positive definite" in failed.problem["detail"]
-        assert "in ask" in failed.problem["traceback"]
+        assert "in suggest" in failed.problem["traceback"]
 
 
 class SamplerThatBreaks:
     thinks_long = False
 
-    def ask(self, fixed):
+    def suggest(self, fixed):
         raise LinAlgError("not positive definite")
 
 
@@ -312,3 +312,27 @@ def test_a_conclusion_that_was_refused_is_not_told(case, caplog):
     ledger._conclude(study, Action.COMPLETE, {"trials": 1})
     assert "completed" not in [record.getMessage().rpartition(": ")[2] for record in caplog.records]
     assert one.state() == "cancelled"
+
+
+def test_a_study_does_not_complete_while_an_enqueued_trial_waits(case):
+    """Trials that were retried have counted in its place: it runs beyond the budget, as they did."""
+    one = case(trials=2)
+    study = one.take_over()
+    failed = study.next()
+    study.settle(failed, TrialResult(outcome=Outcome.ERROR))
+    one.enqueue({"fork_every": 12}, {"fork_every": 13})
+    one.change_state(Action.CANCEL)
+    with one.database.begin() as session:
+        actions.retry(session, one.id)
+        for action in (Action.PREPARE, Action.RUN):
+            studies.change_state(session, one.id, action)
+    study = one.take_over()
+    ledger, desk = ledger_of(one, study)
+    chosen = []
+    while not desk.halted and len(chosen) < 9:
+        ledger._turn()
+        for name in taken(desk):
+            chosen.append(desk.holds(name).hyperparameters["fork_every"])
+            desk.hear(name, Word(worker={}, result=TrialResult(outcome=Outcome.VALID, value=3.0)))
+    assert (one.state(), chosen[1:]) == ("completed", [12, 13])
+    assert [outcome for *_, outcome in one.rows()] == ["error", "valid", "valid", "valid"]

@@ -1,5 +1,6 @@
 """What a runner finds when it takes a study over, whatever line the one before died at. No Ray here."""
 
+import functools
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import select, update
 
 from mudman.results import Outcome, TrialResult
 from service.store import actions, leases, nodes, studies
-from service.store.leases import LeaseLost
+from service.store.leases import LeaseLost, NoPlace
 from service.store.settings import Settings
 from service.store.states import Action, State
 from service.store.tables import EnqueuedTrial, Event, Group, Study
@@ -120,6 +121,66 @@ def test_what_is_enqueued_while_trials_run_is_the_next_new_one(case):
     study.settle(first, TrialResult(outcome=Outcome.LOST))
     assert study.next().attempt == 2, "what runs again comes first"
     assert study.next().hyperparameters["fork_every"] == 12
+
+
+def test_what_is_enqueued_while_a_sampled_trial_waits_for_a_place_comes_first(case):
+    """It was promised the last place of the budget, which the sampled one did not hold yet."""
+    one = case(trials=2)
+    study = one.take_over()
+    first = study.next()
+    study.settle(first, result_of(study, first))
+    max_live(one, 0)
+    with pytest.raises(NoPlace):
+        study.next()
+    one.enqueue({"fork_every": 12})
+    max_live(one, 1)
+    assert_taken(one, study)
+
+
+def test_what_is_enqueued_while_a_sampler_thinks_comes_first(case):
+    one = case(trials=22, sampler="gp", startup_trials=20)
+    study = one.take_over()
+    for _ in range(21):
+        attempt = study.next()
+        study.settle(attempt, result_of(study, attempt))
+    enqueued_once = functools.cache(lambda: one.enqueue({"fork_every": 12}))
+    assert_taken(one, study, enqueued_once)
+
+
+def test_what_gave_way_is_as_after_a_death(case):
+    """The ordinal takes what was enqueued, and from the sampler what that leaves out."""
+    quiet, deadly = (case(trials=8, startup_trials=2, outcome="mixed") for _ in range(2))
+    for one in (quiet, deadly):
+        study = one.take_over()
+        for _ in range(4):
+            attempt = study.next()
+            study.settle(attempt, result_of(study, attempt))
+        max_live(one, 0)
+        with pytest.raises(NoPlace):
+            study.next()
+        one.enqueue({"fork_every": 12})
+        max_live(one, None)
+        if one is deadly:
+            study = one.take_over()
+        while attempt := study.next():
+            study.settle(attempt, result_of(study, attempt))
+    numbers = [[(row.ordinal, row.hyperparameters, row.value) for row in one.trials()] for one in (quiet, deadly)]
+    assert numbers[0] == numbers[1]
+
+
+def max_live(one, places: int | None) -> None:
+    with one.database.begin() as session:
+        session.execute(update(Group).values(max_live=places))
+
+
+def assert_taken(one, study, meanwhile=lambda: None) -> None:
+    """By the last trial."""
+    last = study.next(meanwhile)
+    assert (last.hyperparameters["fork_every"], last.enqueued) == (12, 1)
+    study.settle(last, result_of(study, last))
+    assert study.book.complete
+    with one.database.begin() as session:
+        assert session.scalars(select(EnqueuedTrial.ordinal)).all() == [last.ordinal]
 
 
 def test_a_retried_trial_runs_again_beyond_the_budget(case):
