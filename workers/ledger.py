@@ -23,6 +23,7 @@ from service.store.states import Action, RefusedTransition, State
 from service.store.tables import Study
 from workers.book import Attempt
 from workers.desk import Desk
+from workers.newcomers import Newcomers, Prepare
 from workers.problems import sampler_failed, too_much_waste
 from workers.rounds import Rounds
 from workers.study import SamplerFailed, StudyInHand
@@ -42,7 +43,7 @@ LOOK = 0.9
 
 class Ledger(threading.Thread):
     """``hands``: the unfinished studies of the group; those that run get trials, and one that is paused may go on.
-    ``failure`` holds what ended it, if it did not end by ``finish``.
+    ``prepare``: for studies that are queued meanwhile. ``failure`` holds what ended it, if it did not end by ``finish``.
     """
 
     def __init__(
@@ -52,16 +53,18 @@ class Ledger(threading.Thread):
         desk: Desk,
         hands: dict[str, StudyInHand],
         max_live: Callable[[], int | None],
+        prepare: Prepare,
     ):
         super().__init__(name="ledger", daemon=True)
         self._database, self._lease, self._desk, self._max_live = database, lease, desk, max_live
         self._studies = hands
+        self.books = {study_id: hand.book for study_id, hand in hands.items()}
+        """Of all of them, those that came later too."""
+        self._newcomers = Newcomers(database, lease, desk, prepare)
         self._active: dict[str, StudyInHand] = {}
         self._rounds = Rounds(f"{lease.group_id}/{lease.epoch}")
         self._unsettled: deque[tuple[Attempt, TrialResult]] = deque()
         self._looked = 0.0
-        self._others_wait = False
-        """Whether a study of the group was queued after this runner had begun: only the next one takes it in hand."""
         self._finishing = False
         self.failure: BaseException | None = None
 
@@ -82,6 +85,7 @@ class Ledger(threading.Thread):
         """After Tune has ended: wait until all is settled, for ``timeout`` seconds. Raises what ended the thread."""
         self._finishing = True
         self.join(timeout)
+        self._newcomers.end(timeout)
         if self.failure is not None:
             raise self.failure
         if self.is_alive():
@@ -92,19 +96,30 @@ class Ledger(threading.Thread):
         return not self._unsettled
 
     def _turn(self) -> None:
-        self._desk.limit = self._max_live()
+        self._desk.limit = self._share()
         while not self._settled():
             attempt, result = self._unsettled[0]
             self._studies[attempt.study_id].settle(attempt, result)
             self._unsettled.popleft()
+        self._welcome()
         self._keep_up()
         for study in list(self._active.values()):
             self._judge(study)
-        if not self._active or (self._others_wait and not self._open()):
+        if not (self._active or self._newcomers.busy):
             self._desk.halt()
-        elif not (self._others_wait or self._desk.halted):
-            self._ask_ahead()
+        self._ask_ahead()
         self._desk.settled()
+
+    def _share(self) -> int | None:
+        """Trials that the group may run at once beside what it prepares."""
+        limit = self._max_live()
+        return limit if limit is None else max(0, limit - self._newcomers.takes_place)
+
+    def _welcome(self) -> None:
+        """Studies that were queued meanwhile and are ready now."""
+        for study in self._newcomers.ready():
+            self._studies[study.id] = self._active[study.id] = study
+            self.books[study.id] = study.book
 
     def _keep_up(self) -> None:
         """With what runs, and with what was asked of the studies."""
@@ -118,7 +133,7 @@ class Ledger(threading.Thread):
 
     def _meanwhile(self) -> None:
         """While a sampler thinks."""
-        self._desk.limit = self._max_live()
+        self._desk.limit = self._share()
         try:
             self._keep_up()
         except DatabaseUnavailable as error:
@@ -152,7 +167,7 @@ class Ledger(threading.Thread):
             rows = session.execute(select(Study.id, Study.state).where(Study.group_id == self._lease.group_id))
             states = dict(rows.tuples().all())
             self._desk.quarantined = frozenset(nodes.quarantined(session))
-        self._others_wait = State.QUEUED in states.values()
+        self._call_in(states)
         for study_id, study in self._studies.items():
             state = states.get(study_id, "deleted")
             if state == State.RUNNING:
@@ -160,6 +175,21 @@ class Ledger(threading.Thread):
             elif study_id in self._active:
                 log.info("study %s is %s: its trials end", study_id, state, extra={"study_id": study_id})
                 self._dismiss(study_id)
+
+    def _call_in(self, states: dict[str, str]) -> None:
+        """Studies that are to run and that this runner does not have in hand as they are now."""
+        new = {
+            study_id
+            for study_id, state in states.items()
+            if state in (State.QUEUED, State.PREPARING) or (state == State.RUNNING and study_id not in self._studies)
+        }
+        hands = [self._studies[study_id] for study_id in new if study_id in self._studies]
+        if not new or self._newcomers.busy or any(hand.book.open for hand in hands) or self._desk.halted:
+            return
+        for study_id in new:  # what it was before it was queued again is over
+            self._studies.pop(study_id, None)
+            self._dismiss(study_id)
+        self._newcomers.begin(new)
 
     def _judge(self, study: StudyInHand) -> None:
         book = study.book
@@ -213,7 +243,7 @@ class Ledger(threading.Thread):
                 self._dismiss(study.id)
 
     def _free_places(self) -> float:
-        limit = self._max_live()
+        limit = self._share()
         if limit is None:
             return float("inf")
         return limit - self._open()

@@ -36,13 +36,19 @@ POLL = 0.5
 
 
 def prepare(
-    database: Database, lease: Lease, desk: Desk, unfinished: list[StudyInHand], settings: Settings
+    database: Database,
+    lease: Lease,
+    desk: Desk,
+    unfinished: list[StudyInHand],
+    settings: Settings,
+    *,
+    beside_others: bool = False,
 ) -> list[StudyInHand]:
     """Bring the studies of a group to ``running``, all in one task; answers those that are.
 
     The others ended instead, each for a reason of its own, or the runner is to end. A study that was prepared before it
     was queued again keeps what was pinned and measured then. Raises ``ray.exceptions.RayError`` if the worker died of a
-    group's only study: the next runner tries again.
+    group's only study: the next runner tries again. ``beside_others``: which run, so that none is the only one.
     """
     begun = [study for study in unfinished if study.state is not State.RUNNING and _begin(database, lease, study)]
     running = [study for study in unfinished if study.state is State.RUNNING]
@@ -54,7 +60,7 @@ def prepare(
             answers = {study: _KEPT for study in begun if study.prepared}
             unprepared = [study for study in begun if not study.prepared]
             limit = settings.preparation_seconds
-            answers |= _answers(unprepared, lambda studies: _ask_ray(database, desk, studies, limit))
+            answers |= _answers(unprepared, lambda studies: _ask_ray(database, desk, studies, limit), beside_others)
         running += [study for study, answer in answers.items() if _conclude(database, lease, study, answer)]
     return running
 
@@ -112,7 +118,9 @@ def _wanted(database: Database, desk: Desk, group: list[StudyInHand]) -> bool:
     return any_waits and not desk.halted
 
 
-def _answers(group: list[Of], ask: Callable[[list[Of]], list[dict[str, Any]]]) -> dict[Of, dict[str, Any]]:
+def _answers(
+    group: list[Of], ask: Callable[[list[Of]], list[dict[str, Any]]], beside_others: bool = False
+) -> dict[Of, dict[str, Any]]:
     """By study; a study is missing where it was cancelled, or the runner is to end. If the worker died, each study is
     asked for alone, so that one that kills it (memory, a driver) ends no other; after one that took too long the rest
     are asked for again."""
@@ -127,7 +135,7 @@ def _answers(group: list[Of], ask: Callable[[list[Of]], list[dict[str, Any]]]) -
                 break
         return answers
     except RayError as error:
-        if len(group) == 1:
+        if len(group) == 1 and not beside_others:
             raise
         log.warning("the studies of the group are prepared one by one: %s", error)
     for study in left:

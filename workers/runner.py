@@ -6,6 +6,7 @@ failure; the dispatcher tries again, and after five failures in a row the studie
 """
 
 import argparse
+import functools
 import logging
 import signal
 import threading
@@ -107,11 +108,11 @@ def _drive(
         if not running:
             return
         hands = {study.id: study for study in [*running, *paused]}
-        ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live)
+        later = functools.partial(preparing.prepare, database, lease, desk, settings=settings, beside_others=True)
+        ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live, later)
         ledger.start()
         try:
-            books = {study.id: study.book for study in hands.values()}
-            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, resources))
+            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, ledger.books, resources))
         finally:
             desk.halt()
             ledger.finish(timeout=LAST_WORDS / 2)

@@ -7,7 +7,7 @@ from test_kill import COUNTS, assert_undisturbed
 
 from mudman.specs.comparison import parse_comparison
 from service.comparison_table import table
-from service.store import comparisons, recent, studies
+from service.store import actions, comparisons, recent, studies
 from service.store.states import Action, State
 
 
@@ -76,3 +76,33 @@ def assert_table(site, study_id: str) -> None:
         values = [trial.value for trial in site.trials(row.study) if trial.outcome == "valid"]
         assert (row.result.n if row.result else 0) == len(values)
         assert sum(row.outcomes.get(outcome, 0) for outcome in COUNTS) == (4 if row.state == "completed" else 0)
+
+
+def test_what_is_done_to_one_variant_is_effective_beside_long_trials_of_another(site, make_spec):
+    """Within five seconds, and those trials go on. The last one was never prepared: that takes a place of the group's,
+    and is done with its trial."""
+    ids = compare(
+        site,
+        make_spec,
+        {
+            "long": {"labels.seconds": "60"},
+            "short": {"budget.trials": 1, "labels.seconds": "0.2"},
+            "later": {"budget.trials": 1, "labels.seconds": "0.2"},
+        },
+    )
+    site.change_state(ids["later"], Action.CANCEL)
+    site.dispatch()
+    site.until_state(ids["short"], "completed")
+    site.until("the long one runs", lambda: site.worker_of(ids["long"]))
+    site.until_state(ids["baseline"], "completed")
+
+    with site.database.begin() as session:
+        actions.extend(session, ids["short"], 2)
+    site.until("the next trial has ended", lambda: site.finished(ids["short"]) == 2, 5)
+    site.until_state(ids["short"], "completed", 5)
+    with site.database.begin() as session:
+        studies.run_again(session, studies.get(session, ids["later"]))
+    site.until_state(ids["later"], "completed", 30)
+    assert site.group(ids["long"]).epoch == 1
+    assert [row.outcome for row in site.trials(ids["long"])] == [None]
+    site.change_state(ids["long"], Action.CANCEL)

@@ -1,5 +1,6 @@
 """The ledger: what it asks for, what it stores, when it ends the runner. No Ray here."""
 
+import threading
 import time
 
 import pytest
@@ -21,7 +22,11 @@ from workers.study import StudyInHand
 
 def ledger_of(one: Case, study: StudyInHand, max_live: int | None = None) -> tuple[Ledger, Desk]:
     desk = Desk()
-    return Ledger(one.database, one.lease, desk, {one.id: study}, lambda: max_live), desk
+    return Ledger(one.database, one.lease, desk, {one.id: study}, lambda: max_live, none_prepared), desk
+
+
+def none_prepared(studies: list[StudyInHand]) -> list[StudyInHand]:
+    raise AssertionError("nothing is queued here")
 
 
 def taken(desk: Desk) -> list[str]:
@@ -86,7 +91,7 @@ def test_a_group_asks_a_little_ahead_and_its_studies_take_turns(case, make_spec)
     other = one.another(make_spec(name="other", max_concurrent=3))
     hands = {one.id: one.take_over(), other: one.in_hand(other)}
     desk = Desk()
-    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None, none_prepared)
     begun = []
     for _ in range(3):
         ledger._turn()
@@ -98,24 +103,74 @@ def test_a_group_asks_a_little_ahead_and_its_studies_take_turns(case, make_spec)
     assert desk.waiting == 0, "as many as each study allows at once"
 
 
-def test_a_study_that_was_queued_later_is_left_to_the_next_runner_soon(case, make_spec, monkeypatch):
+def test_a_study_that_was_queued_later_runs_beside_the_others(case, make_spec, monkeypatch):
+    """Whether it is new or had completed before; to prepare one takes a place of the group's."""
     monkeypatch.setattr("workers.ledger.LOOK", 0)
-    one = case(trials=8)
-    ledger, desk = ledger_of(one, one.take_over())
+    one = case(trials=1)
+    other = one.another(make_spec(name="other"))
+    hands = {one.id: one.take_over(), other: one.in_hand(other)}
+    desk, prepared = Desk(), threading.Event()
+
+    def prepare(studies: list[StudyInHand]) -> list[StudyInHand]:
+        prepared.wait(10)
+        for study in studies:
+            for action in (Action.PREPARE, Action.RUN):
+                change_state(one, study.id, action)
+        return studies
+
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: 3, prepare)
     ledger._turn()
-    [name] = taken(desk)
-    later = one.another(make_spec(name="later"), queued=True)
+    places = taken(desk)
+    valid = Word(worker={}, result=TrialResult(outcome=Outcome.VALID, value=3.0))
+    desk.hear(next(place for place in places if desk.holds(place).study_id == one.id), valid)
     ledger._turn()
-    assert not desk.halted
-    valid = TrialResult(outcome=Outcome.VALID, value=3.0)
-    desk.hear(name, Word(worker={}, result=valid))
-    ledger._turn()
-    ledger._turn()
-    assert desk.halted
-    assert one.rows() == [(0, 1, "valid")], "nothing was cut off, and nothing begun"
-    assert one.state() == "running"
+    assert one.state() == "completed"
     with one.database.begin() as session:
-        assert set(leases.to_take_over(session, one.lease.group_id)) == {one.id, later}
+        actions.extend(session, one.id, 2)
+    later = one.another(make_spec(name="later"), queued=True)
+    while desk.limit != 2:
+        ledger._turn()
+    assert (ledger._newcomers.busy, desk.halted) == (True, False)
+    prepared.set()
+    while ledger._newcomers.busy:
+        ledger._turn()
+    for _ in range(3):
+        ledger._turn()
+        places += taken(desk)
+    live = [(attempt.study_id, attempt.ordinal) for attempt in filter(None, map(desk.holds, places))]
+    assert {(one.id, 1), (later, 0)} <= set(live)
+    assert desk.limit == len(live) == 3
+    assert ledger.books.keys() == {one.id, other, later}
+    assert not {"cancelled", "lost"} & {outcome for *_, outcome in one.rows()}, "nothing was cut off"
+
+
+def test_a_study_that_was_cancelled_and_retried_at_once_begins_again_when_its_trials_have_ended(
+    case, make_spec, monkeypatch
+):
+    monkeypatch.setattr("workers.ledger.LOOK", 0)
+    one = case()
+    other = one.another(make_spec(name="other"))
+    hands = {one.id: one.take_over(), other: one.in_hand(other)}
+    desk = Desk()
+
+    def prepare(studies: list[StudyInHand]) -> list[StudyInHand]:
+        for study in studies:
+            for action in (Action.PREPARE, Action.RUN):
+                change_state(one, study.id, action)
+        return studies
+
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: 2, prepare)
+    ledger._turn()
+    assert len(taken(desk)) == 2
+    one.change_state(Action.CANCEL)
+    with one.database.begin() as session:
+        studies.create(session, hands[one.id].spec)
+    assert one.state() == "queued"
+    while one.state() != "running" or ledger._newcomers.busy:
+        ledger._turn()
+    ledger._turn()
+    assert one.rows() == [(0, 1, "cancelled"), (0, 2, None)]
+    assert not desk.halted
 
 
 def test_a_runner_takes_in_hand_what_is_left_to_do(case, make_spec):
@@ -211,7 +266,7 @@ def test_a_paused_study_goes_on_in_the_same_runner(case, make_spec, monkeypatch)
     change_state(one, before, Action.PAUSE)
     hands = {one.id: one.take_over(), other: one.in_hand(other), before: one.in_hand(before)}
     desk = Desk()
-    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None, none_prepared)
     ledger._turn()
     begun = {attempt.study_id: attempt for attempt in (desk.take(name) for name in ("t1", "t2"))}
     assert begun.keys() == {one.id, other}
@@ -251,7 +306,7 @@ def test_a_study_that_was_cancelled_and_deleted_is_let_go(case, make_spec, monke
     other = one.another(make_spec(name="other"))
     hands = {one.id: one.take_over(), other: one.in_hand(other)}
     desk = Desk()
-    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None, none_prepared)
     ledger._turn()
     one.change_state(Action.CANCEL)
     with one.database.begin() as session:
@@ -283,7 +338,7 @@ def test_a_sampler_that_breaks_fails_its_own_study_alone(case, make_spec):
     hands = {one.id: one.take_over(), other: one.in_hand(other)}
     hands[one.id]._mirror = SamplerThatBreaks()
     desk = Desk()
-    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None)
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None, none_prepared)
     ledger._turn()
     assert {attempt.study_id for attempt in [desk.take("t1")]} == {other}
     assert not desk.halted
