@@ -120,8 +120,9 @@ class Dispatcher:
             log.warning("shares stay as they are: %s", error)  # a database that is away says so to the next statement
 
     def _retire(self) -> None:
-        """A runner keeps its process while its group waits, for it may have a place again soon; but not where another
-        group needs the process. They make room one at a time; one that does not even end when killed holds up none."""
+        """A runner keeps its process while its group waits, for it may have a place again soon, or rests; but not where
+        another group needs the process. They make room one at a time; one that does not even end when killed holds up
+        none."""
         now = time.monotonic()
         if any(now - asked <= PATIENCE for asked in self.asked.values()):
             return

@@ -25,6 +25,7 @@ from workers.book import Attempt
 from workers.desk import Desk
 from workers.newcomers import Newcomers, Prepare
 from workers.problems import sampler_failed, too_much_waste
+from workers.rest import Rest
 from workers.rounds import Rounds
 from workers.study import SamplerFailed, StudyInHand
 
@@ -43,7 +44,8 @@ LOOK = 0.9
 
 class Ledger(threading.Thread):
     """``hands``: the unfinished studies of the group; those that run get trials, and one that is paused may go on.
-    ``prepare``: for studies that are queued meanwhile. ``failure`` holds what ended it, if it did not end by ``finish``.
+    ``prepare``: for studies that are queued meanwhile. ``linger``: seconds to wait for more when nothing runs any more.
+    ``failure`` holds what ended it, if it did not end by ``finish``.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Ledger(threading.Thread):
         hands: dict[str, StudyInHand],
         max_live: Callable[[], int | None],
         prepare: Prepare,
+        linger: float = 0.0,
     ):
         super().__init__(name="ledger", daemon=True)
         self._database, self._lease, self._desk, self._max_live = database, lease, desk, max_live
@@ -65,6 +68,11 @@ class Ledger(threading.Thread):
         self._rounds = Rounds(f"{lease.group_id}/{lease.epoch}")
         self._unsettled: deque[tuple[Attempt, TrialResult]] = deque()
         self._looked = 0.0
+        self._rest = Rest(linger, time.monotonic)
+        self._others_work = False
+        """Whether another group has something to do; known while nothing is to be done here."""
+        self._inhabited = True
+        """Whether any study is left in the group."""
         self._finishing = False
         self.failure: BaseException | None = None
 
@@ -96,7 +104,7 @@ class Ledger(threading.Thread):
         return not self._unsettled
 
     def _turn(self) -> None:
-        self._desk.limit = self._share()
+        self._heed_share()
         while not self._settled():
             attempt, result = self._unsettled[0]
             self._studies[attempt.study_id].settle(attempt, result)
@@ -105,15 +113,23 @@ class Ledger(threading.Thread):
         self._keep_up()
         for study in list(self._active.values()):
             self._judge(study)
-        if not (self._active or self._newcomers.busy):
+        self._see_whether_idle()
+        if self._rest.over or not self._inhabited:
             self._desk.halt()
         self._ask_ahead()
         self._desk.settled()
 
-    def _share(self) -> int | None:
-        """Trials that the group may run at once beside what it prepares."""
-        limit = self._max_live()
-        return limit if limit is None else max(0, limit - self._newcomers.takes_place)
+    def _see_whether_idle(self) -> None:
+        self._rest.look(bool(self._active or self._newcomers.busy), self._others_work)
+
+    def _beside_newcomers(self, places: int | None) -> int | None:
+        return places if places is None else max(0, places - self._newcomers.takes_place)
+
+    def _heed_share(self) -> None:
+        if self._max_live() == 0 and not self._desk.shut:
+            self._look()  # perhaps nothing is left to run
+            self._see_whether_idle()
+        self._desk.limit = self._beside_newcomers(self._rest.places(self._max_live()))
 
     def _welcome(self) -> None:
         """Studies that were queued meanwhile and are ready now."""
@@ -133,7 +149,7 @@ class Ledger(threading.Thread):
 
     def _meanwhile(self) -> None:
         """While a sampler thinks."""
-        self._desk.limit = self._share()
+        self._heed_share()
         try:
             self._keep_up()
         except DatabaseUnavailable as error:
@@ -166,7 +182,10 @@ class Ledger(threading.Thread):
         with self._database.begin() as session:
             rows = session.execute(select(Study.id, Study.state).where(Study.group_id == self._lease.group_id))
             states = dict(rows.tuples().all())
+            if self._rest.idle:
+                self._others_work = leases.others_at_work(session, self._lease.group_id)
             self._desk.quarantined = frozenset(nodes.quarantined(session))
+        self._inhabited = bool(states)
         self._call_in(states)
         for study_id, study in self._studies.items():
             state = states.get(study_id, "deleted")
@@ -186,6 +205,8 @@ class Ledger(threading.Thread):
         hands = [self._studies[study_id] for study_id in new if study_id in self._studies]
         if not new or self._newcomers.busy or any(hand.book.open for hand in hands) or self._desk.halted:
             return
+        if self._max_live() == 0 or (self._max_live() is None and self._rest.idle):
+            return  # who has no place prepares nothing
         for study_id in new:  # what it was before it was queued again is over
             self._studies.pop(study_id, None)
             self._dismiss(study_id)
@@ -243,7 +264,7 @@ class Ledger(threading.Thread):
                 self._dismiss(study.id)
 
     def _free_places(self) -> float:
-        limit = self._share()
+        limit = self._beside_newcomers(self._rest.trials(self._max_live()))
         if limit is None:
             return float("inf")
         return limit - self._open()

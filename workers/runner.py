@@ -109,7 +109,7 @@ def _drive(
             return
         hands = {study.id: study for study in [*running, *paused]}
         later = functools.partial(preparing.prepare, database, lease, desk, settings=settings, beside_others=True)
-        ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live, later)
+        ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live, later, settings.runner_linger)
         ledger.start()
         try:
             _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, ledger.books, resources))

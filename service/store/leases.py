@@ -117,9 +117,15 @@ def claimable(session: Session) -> bool:
 
 
 def without_place(session: Session, group_ids: Sequence[str]) -> set[str]:
-    """Those of the groups that may run nothing now and run nothing."""
+    """Those of the groups that may run nothing now, or have nothing to run, and run nothing."""
     open_ = exists().where(Study.group_id == Group.id, Trial.study_id == Study.id, Trial.outcome.is_(None))
-    return set(session.scalars(select(Group.id).where(Group.id.in_(group_ids), Group.max_live == 0, ~open_)))
+    idle = or_(Group.max_live == 0, ~exists().where(Study.group_id == Group.id, Study.state.in_(LIVE)))
+    return set(session.scalars(select(Group.id).where(Group.id.in_(group_ids), idle, ~open_)))
+
+
+def others_at_work(session: Session, group_id: str) -> bool:
+    """Whether any other group has work."""
+    return bool(session.scalar(select(exists().where(Study.group_id != group_id, Study.state.in_(LIVE)))))
 
 
 def to_take_over(session: Session, group_id: str) -> list[str]:

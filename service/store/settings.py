@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     """Seconds after which a lease that nobody renewed may be claimed by another."""
     dispatcher_poll: FiniteFloat = Field(1.0, gt=0)
     """Seconds between two looks for work."""
+    runner_linger: FiniteFloat = Field(30.0, ge=0)
+    """Seconds that a runner waits for more when all studies of its group have stopped: what is resumed, extended or
+    retried meanwhile needs no new process. It keeps its places in the cluster only while no other group has work."""
     ray_address: str = "auto"
     """Address of the Ray head that runners attach to; ``auto``: the one on this machine."""
     resource_grace: FiniteFloat = Field(60.0, ge=0)

@@ -259,3 +259,26 @@ def test_every_connection_ends_when_it_freezes(store):
     with store.begin() as session:
         ours = session.scalars(text("show idle_in_transaction_session_timeout")).one()
     assert ours == FROZEN
+
+
+def test_a_group_without_work_may_make_room_and_is_no_reason_for_others_to(store):
+    study_id = submit(store)
+    mine = claim(store)
+
+    def asked() -> tuple[bool, bool]:
+        """Whether its runner may make room, and whether a runner of another group is to leave it places."""
+        with store.begin() as session:
+            return bool(leases.without_place(session, [mine.group_id])), leases.others_at_work(session, "gr_other")
+
+    with store.begin() as session:
+        studies.change_state(session, study_id, Action.PREPARE)
+        studies.change_state(session, study_id, Action.RUN)
+        start(session, mine, study_id, 0)
+        assert not leases.others_at_work(session, mine.group_id)
+    assert asked() == (False, True)
+    with store.begin() as session:
+        studies.change_state(session, study_id, Action.PAUSE)
+    assert asked() == (False, False), "a trial is still open"
+    with store.begin() as session:
+        attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.CANCELLED))
+    assert asked() == (True, False)

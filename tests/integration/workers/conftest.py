@@ -156,6 +156,7 @@ def site(new_database: Callable[..., Database], ray_head: Cluster, tmp_path: Pat
         "MUDMAN_LEASE_EXPIRY": "5",
         "MUDMAN_DISPATCHER_POLL": "0.2",
         "MUDMAN_RESOURCE_GRACE": "1",
+        "MUDMAN_RUNNER_LINGER": "0",  # tests of that say so
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MUDMAN_")}
     site = Site(database, inherited | ray_head.environment | own, tmp_path, ray_head.inside)

@@ -7,7 +7,7 @@ from test_kill import COUNTS, assert_undisturbed
 
 from mudman.specs.comparison import parse_comparison
 from service.comparison_table import table
-from service.store import actions, comparisons, recent, studies
+from service.store import actions, comparisons, recent, studies, together
 from service.store.states import Action, State
 
 
@@ -90,6 +90,7 @@ def test_what_is_done_to_one_variant_is_effective_beside_long_trials_of_another(
             "later": {"budget.trials": 1, "labels.seconds": "0.2"},
         },
     )
+    site.environment["MUDMAN_RUNNER_LINGER"] = "20"
     site.change_state(ids["later"], Action.CANCEL)
     site.dispatch()
     site.until_state(ids["short"], "completed")
@@ -105,4 +106,12 @@ def test_what_is_done_to_one_variant_is_effective_beside_long_trials_of_another(
     site.until_state(ids["later"], "completed", 30)
     assert site.group(ids["long"]).epoch == 1
     assert [row.outcome for row in site.trials(ids["long"])] == [None]
-    site.change_state(ids["long"], Action.CANCEL)
+
+    for action, done in ((together.pause, 1), (together.resume, 1), (together.cancel, 2)):
+        with site.database.begin() as session:
+            action(session, studies.get(session, ids["long"]).comparison_id)
+        if action is together.resume:
+            site.until("its trial runs again", lambda: site.worker_of(ids["long"]), 5)
+        else:
+            site.until("no attempt is open", lambda: all(row.outcome for row in site.trials(ids["long"])), 5)
+        assert [row.outcome for row in site.trials(ids["long"])].count("cancelled") == done

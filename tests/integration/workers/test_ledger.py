@@ -391,3 +391,49 @@ def test_a_study_does_not_complete_while_an_enqueued_trial_waits(case):
             desk.hear(name, Word(worker={}, result=TrialResult(outcome=Outcome.VALID, value=3.0)))
     assert (one.state(), chosen[1:]) == ("completed", [12, 13])
     assert [outcome for *_, outcome in one.rows()] == ["error", "valid", "valid", "valid"]
+
+
+def test_what_is_resumed_or_extended_soon_goes_on_at_the_same_place(case, make_spec, monkeypatch):
+    """The process of a trial stays, but not where another group has work."""
+    monkeypatch.setattr("workers.ledger.LOOK", 0)
+    one = case()
+    desk, share = Desk(), [1]
+    hands = {one.id: one.take_over()}
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: share[0], none_prepared, linger=60)
+    ledger._turn()
+    assert len(taken(desk)) == 1
+    one.change_state(Action.PAUSE)
+    share[0] = 0  # as the dispatchers say at once, or after
+    for _ in range(3):
+        ledger._turn()
+    assert (one.rows(), desk.shut, desk.halted) == ([(0, 1, "cancelled")], False, False)
+    one.change_state(Action.RESUME)
+    share[0] = None
+    ledger._turn()
+    assert (desk.waiting, desk.shut) == (0, False), "its share is not decided yet"
+    share[0] = 1
+    ledger._turn()
+    assert (desk.waiting, desk.shut) == (1, False)
+    one.change_state(Action.PAUSE)
+    ledger._turn()
+    with one.database.begin() as session:
+        studies.create(session, make_spec(name="of another group"))
+    for _ in range(2):
+        ledger._turn()
+    assert (desk.shut, desk.halted) == (True, False)
+
+
+def test_a_runner_whose_studies_were_deleted_does_not_wait_for_more(case, monkeypatch):
+    monkeypatch.setattr("workers.ledger.LOOK", 0)
+    one = case()
+    desk, hands = Desk(), {one.id: one.take_over()}
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: None, none_prepared, linger=60)
+    ledger._turn()
+    one.change_state(Action.CANCEL)
+    ledger._turn()
+    ledger._turn()
+    assert not desk.halted
+    with one.database.begin() as session:
+        actions.delete(session, one.id)
+    ledger._turn()
+    assert desk.halted
