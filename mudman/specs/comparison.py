@@ -30,7 +30,6 @@ class ComparisonSpec:
     name: str
     owner: str
     labels: dict[str, str]
-    priority: int
     document: dict[str, Any]
     """As it was given: base, ``variants`` and ``baseline``."""
     variants: dict[str, StudySpec]
@@ -106,7 +105,6 @@ def parse_comparison(document: Any) -> ComparisonSpec:
         name=base["name"],
         owner=first.owner,
         labels=base.get("labels", {}),
-        priority=max(spec.priority for spec in specs.values()),
         document=document,
         variants={name: specs[name] for name in variants},
         baseline=specs.get(BASELINE) if wants_baseline else None,

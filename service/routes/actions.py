@@ -53,9 +53,12 @@ def cancel(study_id: str, store: Store):
     **_answers("queued", 413, 415, openapi_extra={"requestBody": examples.EXTENSION}),
 )
 def extend(study_id: str, body: RequestBody, store: Store):
-    """A finished study gets a larger budget and is queued again: `trials` is the new total, so that this may be
-    repeated. Its search goes on with every result so far; nothing is prepared or measured anew. The stored spec has the
-    new total from then on. A study that has not finished cannot be extended (409)."""
+    """A finished study gets a larger budget and is queued again. Its search goes on with every result so far; nothing
+    is prepared or measured anew. The stored spec has the new total from then on. A study that has not finished cannot
+    be extended (409).
+
+    `trials` is the new total, so that this may be repeated: a study that has this budget already is answered as it is,
+    whatever its state."""
     wanted = parse_action(body, Extension)
     with store.begin() as session:
         return view_of(session, actions.extend(session, study_id, wanted.trials))

@@ -169,7 +169,8 @@ def add_variants(comparison_id: str, body: RequestBody, store: Store, settings: 
 @router.post("/{comparison_id}/pause", summary="Pause a comparison", **_answers("paused"))
 def pause(comparison_id: str, store: Store):
     """Every study of it that runs, in one transaction; `changes` says what became of each, and why one was left as it
-    is: a queued study cannot be paused. 409 where none runs."""
+    is. One that is queued or preparing cannot be paused and **starts later**: pause the comparison again then, or
+    cancel that study. 409 where none runs."""
     with store.begin() as session:
         return _changed(session, comparison_id, together.pause(session, comparison_id))
 

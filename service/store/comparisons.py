@@ -128,7 +128,7 @@ def _insert(session: Session, spec: ComparisonSpec, identity: str, preset: str |
     if comparison_id is None:
         return None
     comparison = get(session, comparison_id)
-    _add(session, comparison, spec.studies, spec.priority)
+    _add(session, comparison, spec.studies)
     return comparison
 
 
@@ -138,18 +138,18 @@ def add_variants(session: Session, comparison: Comparison, spec: ComparisonSpec)
     ``ComparisonNameTaken``."""
     there = {study.variant for study in studies_of(session, comparison)}
     added = {variant: study for variant, study in spec.studies.items() if variant not in there}
-    _add(session, comparison, added, spec.priority)
+    _add(session, comparison, added)
     if added:
         comparison.document, comparison.hash = spec.document, spec.identity()
     return bool(added)
 
 
-def _add(session: Session, comparison: Comparison, added: dict[str, StudySpec], priority: int) -> None:
+def _add(session: Session, comparison: Comparison, added: dict[str, StudySpec]) -> None:
     groups: dict[str, str] = {}
     for variant, study in added.items():
         shared = sharing(study)
         if shared not in groups:
-            groups[shared] = studies.add_group(session, priority)
+            groups[shared] = studies.add_group(session, study.priority)
         more = {"preset": comparison.preset, "comparison_id": comparison.id, "variant": variant}
         while studies.add(session, study, groups[shared], **more) is None:
             if (other := studies.named(session, comparison.owner, study.name)) is None:
@@ -161,8 +161,9 @@ def _add(session: Session, comparison: Comparison, added: dict[str, StudySpec], 
 
 
 def sharing(spec: StudySpec) -> str:
-    """Equal for studies that may share a lease: one runner, one loaded model, the same token batches and places."""
-    shared = spec.model_dump(mode="json", include={"model", "forget", "retain", "batch", "resources"})
+    """Equal for studies that may share a lease: one runner, one loaded model, the same token batches, places and
+    priority."""
+    shared = spec.model_dump(mode="json", include={"model", "forget", "retain", "batch", "resources", "priority"})
     return json.dumps(shared | {"seed": spec.seeds.data}, sort_keys=True)
 
 

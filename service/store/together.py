@@ -40,7 +40,7 @@ class NothingChanged(MudmanError):
 
 def pause(session: Session, comparison_id: str) -> list[Change]:
     """Every study that runs. Raises ``UnknownComparison``, ``NothingChanged``; so do the others."""
-    return _each(session, comparison_id, lambda study: studies.change_state(session, study.id, Action.PAUSE))
+    return _each(session, comparison_id, lambda study: _pause(session, study))
 
 
 def resume(session: Session, comparison_id: str) -> list[Change]:
@@ -70,6 +70,15 @@ class _LeftAlone(MudmanError):
 
 class _Already(MudmanError):
     """It is as it was asked to be: the request may be repeated."""
+
+
+def _pause(session: Session, study: Study) -> None:
+    if study.state in (State.QUEUED, State.PREPARING):
+        raise _LeftAlone(
+            f"it is {study.state} and cannot be paused before it runs: it will start. Pause the comparison again then, "
+            f"or cancel it: POST /studies/{study.id}/cancel (`mudman cancel {study.id}`)."
+        )
+    studies.change_state(session, study.id, Action.PAUSE)
 
 
 def _extend(session: Session, study: Study, trials: int) -> None:

@@ -107,6 +107,16 @@ def test_extend_makes_the_budget_larger_and_may_be_repeated(api, database, submi
     assert (same.status_code, same.json()["id"]) == (200, study_id)
 
 
+@pytest.mark.parametrize("done", [(), RUNNING, (*RUNNING, Action.PAUSE), COMPLETED])
+def test_a_study_that_has_this_budget_already_is_answered_as_it_is(api, database, submit, done):
+    """Whatever its state: who repeats an extension finds it queued, or running already."""
+    study_id = submit(*done)
+    before = api.get(f"/studies/{study_id}").json()
+    answer = api.post(f"/studies/{study_id}/extend", json={"trials": 10})
+    assert (answer.status_code, answer.json()["state"]) == (200, before["state"])
+    assert events(database, study_id, "extended") == []
+
+
 @pytest.mark.parametrize(
     ("body", "pointer", "remedy"),
     [

@@ -50,7 +50,8 @@ def test_pause_and_resume_what_runs_and_say_what_does_not(api, database, made, i
     assert states(paused) == {"sign": "paused", "no_mask": "queued", "baseline": "completed"}
     assert changed(paused) == {"sign"}
     [left] = [one for one in paused["changes"] if one["variant"] == "no_mask"]
-    assert "is queued and cannot be paused" in left["reason"]
+    assert "is queued and cannot be paused before it runs: it will start" in left["reason"]
+    assert f"mudman cancel {ids['no_mask']}" in left["reason"]
     resumed = api.post(f"{here}/resume").json()
     assert (states(resumed)["sign"], changed(resumed)) == ("running", {"sign"})
     assert_problem(api.post(f"{here}/resume"), 409, "refused-transition")

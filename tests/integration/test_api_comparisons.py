@@ -50,20 +50,23 @@ def test_create_one_study_each_in_one_group(api, database):
     assert study["links"]["comparison"] == made["links"]["self"]
 
 
-def test_only_what_model_corpora_and_resources_allow_is_one_group(api, database):
+def test_only_what_model_corpora_resources_and_priority_allow_is_one_group(api, database):
     others = {
         "model": {"model.id": "tiny-neox"},
         "corpus": {"retain.corpus": "wikitext"},
         "shape": {"batch.size": 4},
         "split": {"seeds.data": 7},
         "place": {"resources.cpus": 2},
+        "urgent": {"priority": 3},
         "attack": {"attack.rate": 0.02},
         "seed": {"seeds.trial": 7},
     }
     made = post(api, "groups", {"base": {}, **others}).json()
     groups = {variant: study.group_id for variant, study in stored(database, made["id"]).items()}
     assert groups["base"] == groups["attack"] == groups["seed"] == groups["baseline"]
-    assert len(set(groups.values())) == 6
+    assert len(set(groups.values())) == 7
+    with database.begin() as session:
+        assert [session.get_one(Group, groups[name]).priority for name in ("base", "urgent")] == [0, 3]
 
 
 def test_from_a_preset_that_is_a_comparison(api):
