@@ -30,7 +30,7 @@ def improving(api, database) -> str:
     study_id = submit(api, "improving", resources={"gpus": 0.5, "cpus": 2, "max_concurrent": 1})
     for ordinal, value in enumerate(VALUES):
         finish(database, study_id, ordinal, result(Outcome.VALID, value, **PASSES), chosen=chosen(0.019))
-    finish(database, study_id, 12, result(Outcome.OVER_RETAIN_BUDGET, **PASSES), chosen=chosen(0.02))
+    finish(database, study_id, 12, result(Outcome.OVER_RETAIN_BUDGET, passes_skipped=30, **PASSES), chosen=chosen(0.02))
     finish(database, study_id, 13, result(Outcome.LOST), chosen=chosen(0.02))
     prepared = Preparation(
         model_revision="packaged",
@@ -56,6 +56,7 @@ def resolved(api, database) -> dict:
     for variant, level, trials in (("a", 3.0, 10), ("near", 2.98, 10), ("far", 2.0, 5)):
         for ordinal, bump in enumerate(bumps[:trials]):
             finish(database, ids[variant], 2 * ordinal, result(Outcome.VALID, level + bump, **PASSES))
-            finish(database, ids[variant], 2 * ordinal + 1, result(Outcome.PRUNED, passes_made=60, passes_booked=70))
+            pruned = result(Outcome.PRUNED, passes_made=60, passes_booked=70, passes_skipped=50)
+            finish(database, ids[variant], 2 * ordinal + 1, pruned)
     finish(database, ids["baseline"], 0, result(Outcome.VALID, 1.5, passes_made=40, passes_booked=40))
     return made.json()

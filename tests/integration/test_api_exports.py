@@ -93,7 +93,7 @@ def test_export_as_csv(api, study):
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert len(rows) == 14
     assert [float(row["value"]) for row in rows[:12]] == VALUES
-    assert rows[12]["value"] == ""
+    assert (rows[12]["value"], rows[12]["passes_skipped"]) == ("", "30")
     assert float(rows[0]["hyperparameters.unlearning_rate"]) == 0.019
     assert_problem(api.get(f"/studies/{study}/export?format=xlsx"), 422, "invalid-request")
 

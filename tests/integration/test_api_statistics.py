@@ -59,6 +59,7 @@ def test_ranges_that_are_too_narrow(api, study):
 def test_what_it_spent(api, study):
     found = api.get(f"/studies/{study}/statistics").json()["compute"]
     assert (found["attempts"], found["passes_made"], found["passes_booked"]) == (14, 13 * 120, 13 * 140)
+    assert found["passes_skipped"] == found["by_outcome"]["over_retain_budget"]["passes_skipped"] == 30
     assert (found["gpu_seconds"], found["cpu_seconds"]) == (14 * 2.5 * 0.5, 14 * 2.5 * 2)
     assert {name: part["attempts"] for name, part in found["by_outcome"].items()} == {
         "valid": 12,
@@ -153,6 +154,7 @@ def test_at_equal_compute(api, compared, measure, budget, valid):
     first = table["rows"][0]
     assert first["outcomes"] == {"valid": valid, "pruned": valid}
     assert first["spent"].get(measure, budget) == budget
+    assert first["spent"]["passes_skipped"] == 50 * valid
     assert first["result"]["mean"] == pytest.approx(3.0)
     assert table["baseline"]["result"]["mean"] == 1.5, "the baseline is left whole"
     whole = api.get(compared["links"]["table"]).json()

@@ -191,6 +191,7 @@ def simulated(
     startup_trials: int = 4,
     sampler: str = "tpe",
     model: str = "simulated",
+    pruner: str | None = None,
     **resources: float,
 ) -> StudySpec:
     """A study of simulated trials: an ordinary one to everything but the core."""
@@ -214,4 +215,5 @@ def simulated(
             "sampler": {"type": sampler, "seed": 7, "startup_trials": startup_trials},
             "resources": {"max_concurrent": max_concurrent, **resources},
         }
+        | ({"pruner": pruner} if pruner else {})
     )

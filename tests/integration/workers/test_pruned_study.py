@@ -38,7 +38,9 @@ def played(case: Case, dies_at: tuple[int, ...] = ()) -> list[tuple]:
     return rows
 
 
-@pytest.mark.parametrize("pruner", ["median", "successive_halving"])
+@pytest.mark.parametrize(
+    "pruner", ["median", "successive_halving", "percentile", {"type": "threshold", "lower": 2.5}], ids=str
+)
 def test_a_pruned_study_ends_with_its_budget_and_survives_every_death(pruned_case, pruner):
     undisturbed = played(pruned_case(pruner))
     outcomes = [outcome for *_, outcome, _, _ in undisturbed]

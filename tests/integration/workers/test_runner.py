@@ -25,19 +25,22 @@ def optuna_trials(site, study_id: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def test_studies_run_to_their_ends(site):
-    """One to its budget, three into failures of different kinds, one until it is cancelled."""
+    """Two to their budgets, three into failures of different kinds, one until it is cancelled."""
     site.environment["MUDMAN_LOG_FORMAT"] = "json"
     completed = site.submit(name="completes", trials=12, outcome="mixed", max_concurrent=2)
+    pruned = site.submit(name="prunes", trials=12, startup_trials=3, pruner="median")
     failed = site.submit(name="fails", trials=3, outcome="error")
     unfit = site.submit(name="does not fit", model="./no-such-folder")
     large = site.submit(name="asks for too much", gpus=3)
     site.dispatch()
     site.until_state(completed, "completed")
+    site.until_state(pruned, "completed")
     site.until_state(failed, "failed")
     site.until_state(unfit, "failed")
     site.until_state(large, "failed")
     assert_complete(site, completed)
     assert_told(site, completed)
+    assert_pruned(site, pruned)
     assert_failed(site, failed)
     assert_unfit(site, unfit, "model.id", "/model/id")
     fault = assert_unfit(site, large, "resources.gpus", "/resources/gpus")
@@ -98,6 +101,15 @@ def assert_told(site, study_id: str) -> None:
     assert sorted((line["ordinal"], line["attempt"]) for line in ends) == [(n, 1) for n in range(12)]
     group = site.group(study_id)
     assert {(line["group"], line["epoch"]) for line in ends} == {(group.id, group.epoch)}
+
+
+def assert_pruned(site, study_id: str) -> None:
+    """The workers were told where to cut, and made no pass after that."""
+    cut = [row for row in site.trials(study_id) if row.outcome == "pruned"]
+    assert len(cut) >= 2
+    assert all(row.passes_skipped > 0 and row.result["stopped_at_pass"] == row.passes_booked for row in cut)
+    states = {trial.user_attrs["ordinal"]: trial.state for trial in optuna_trials(site, study_id)}
+    assert {states[row.ordinal] for row in cut} == {TrialState.PRUNED}
 
 
 def assert_failed(site, study_id: str) -> None:

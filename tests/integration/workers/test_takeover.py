@@ -5,10 +5,11 @@ import threading
 
 import pytest
 import ray
-from cases import result_of
+from cases import Case, result_of
 from sqlalchemy import select, update
 
 from mudman.results import Outcome, TrialResult
+from mudman.specs import parse
 from service.store import actions, leases, nodes, studies
 from service.store.leases import LeaseLost, NoPlace
 from service.store.settings import Settings
@@ -111,6 +112,29 @@ def test_enqueued_trials_are_taken_in_order_whatever_died(case):
         assert hyperparameters.keys() == {"unlearning_rate", "retaining_rate", "fork_every"}
     with deadly.database.begin() as session:
         assert session.scalars(select(EnqueuedTrial.ordinal).order_by(EnqueuedTrial.sequence)).all() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"type": "random"},
+        {"type": "cmaes", "population": 4},
+        {"type": "grid", "points": 3},
+        pytest.param({"type": "gp", "startup_trials": 6}, marks=pytest.mark.long),
+    ],
+    ids=lambda sampler: sampler["type"],
+)
+def test_whatever_samples_dies_and_goes_on_as_undisturbed(new_database, make_spec, sampler):
+    document = make_spec(trials=16, outcome="mixed").model_dump(mode="json")
+    found = []
+    for dies in (False, True):
+        one = Case(new_database(), parse(document | {"sampler": {"seed": 3, **sampler}}))
+        one.enqueue({"fork_every": 12})
+        found.append(played(one, dies=dies))
+        one.database.close()
+    assert found[0] == found[1]
+    assert len(found[0]) == 16
+    assert found[0][0][1]["fork_every"] == 12
 
 
 def test_what_is_enqueued_while_trials_run_is_the_next_new_one(case):
