@@ -6,6 +6,7 @@ failures in a row the studies fail.
 """
 
 import argparse
+import functools
 import logging
 import signal
 import threading
@@ -25,6 +26,7 @@ from workers.desk import Desk
 from workers.exits import FAILED, LEASE_LOST, NO_RAY, RayUnavailable
 from workers.keeper import LAST_WORDS, LeaseKeeper
 from workers.ledger import Ledger
+from workers.outage import outlast
 from workers.study import StudyInHand
 
 log = logging.getLogger(__name__)
@@ -68,9 +70,8 @@ def _failed(database: Database, lease: Lease, keeper: LeaseKeeper, error: Except
 
 
 def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keeper: LeaseKeeper) -> None:
-    with database.begin() as session:
-        study_ids = leases.to_take_over(session, lease.group_id)
-    studies = [StudyInHand(database, lease, study_id) for study_id in study_ids]
+    study_ids = outlast(desk, functools.partial(_to_take_over, database, lease))
+    studies = [outlast(desk, functools.partial(StudyInHand, database, lease, study_id)) for study_id in study_ids]
     unfinished = [study for study in studies if not study.state.finished]
     if not (all(study.state is State.PAUSED for study in unfinished) or desk.halted):
         try:
@@ -82,6 +83,11 @@ def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keepe
         raise keeper.failure  # the dispatcher gives the lease back, and counts
     keeper.give_back()
     log.info("group %s: given back", lease.group_id)
+
+
+def _to_take_over(database: Database, lease: Lease) -> list[str]:
+    with database.begin() as session:
+        return leases.to_take_over(session, lease.group_id)
 
 
 def _drive(
