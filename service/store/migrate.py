@@ -91,6 +91,13 @@ def head() -> str:
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
+def revisions() -> list[str]:
+    """Every revision that this version knows."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+
+
 def alembic_config(connection: Connection | None = None):
     # Imported where it is used, like Optuna below: the API imports this module for ``is_current`` and starts lightly.
     from alembic.config import Config
