@@ -26,8 +26,16 @@ def configure(level: str = "INFO", form: Format = "text", **process: Any) -> Non
     logging.captureWarnings(True)
     for chatty in ("alembic", "httpx", "optuna", "ray"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    ours("ray")
     # Tune looks for files of loggers that are turned off.
     logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
+
+
+def ours(name: str) -> None:
+    """What this logger says comes out as all else does: a library may have given it a handler of its own."""
+    logger = logging.getLogger(name)
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 def about(**fields: Any) -> None:

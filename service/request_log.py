@@ -64,4 +64,5 @@ class RequestLog:
         self._observe(method, route, status, seconds, raised)
         level = logging.DEBUG if path in _QUIET and status < 400 else logging.INFO
         fields = {"method": method, "path": path, "status": status, "duration_ms": round(seconds * 1000, 1)}
+        fields |= scope.get("path_params", {})  # study_id, ordinal, comparison_id: whatever the route names
         log.log(level, "%s %s %d %.1f ms", method, path, status, seconds * 1000, extra=fields)

@@ -11,12 +11,14 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address, parse_address
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from mudman import logs
 from mudman.faults import SpecError
 from mudman.specs import ResourcesSpec
 from workers.desk import Desk
 from workers.exits import RayUnavailable
 
 log = logging.getLogger(__name__)
+logs.ours("ray")  # imported just now
 
 PATIENCE = 60.0
 """Seconds to wait for a Ray that does not answer: embedded, it starts beside the dispatcher."""

@@ -62,6 +62,7 @@ class Dispatcher:
     watcher: Watcher | None = None
     swept: float = -math.inf
     """When old logs, events and keys were dropped last (monotonic seconds)."""
+    sweeping: threading.Thread | None = None
     outage: float = -math.inf
     """When the database was seen to be away last (monotonic seconds)."""
 
@@ -99,9 +100,17 @@ class Dispatcher:
             else:
                 self.runners.append((claim, self._spawn(claim)))
 
-        if time.monotonic() - self.swept > SWEEP:
+        if time.monotonic() - self.swept > SWEEP and not (self.sweeping and self.sweeping.is_alive()):
             self.swept = time.monotonic()
+            # In a thread: an artifact store that does not answer holds up no claim.
+            self.sweeping = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+            self.sweeping.start()
+
+    def _sweep(self) -> None:
+        try:
             log.info("dropped what was old: %s", retention.drop_old(self.database, self.settings))
+        except DatabaseUnavailable as error:
+            log.warning("what is old stays for now: %s", error)
 
     def _plan(self) -> None:
         try:

@@ -191,6 +191,7 @@ def test_a_request_is_one_line_with_the_id_that_the_client_gave(api, caplog):
     assert answer.headers["X-Request-ID"] == "from-the-proxy/7"
     [line] = [record for record in caplog.records if record.name == "service.request_log"]
     assert (line.method, line.path, line.status) == ("GET", "/studies/st_none", 404)
+    assert line.study_id == "st_none"
     assert 0 < line.duration_ms < 10_000
 
 

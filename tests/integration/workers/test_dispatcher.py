@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text, update
 
-from service.store import events, leases, nodes, studies
+from service.store import checkpoints, events, leases, nodes, studies
 from service.store.settings import Settings
 from service.store.states import Action
 from service.store.tables import Event, Group, Study
@@ -28,7 +29,10 @@ def dispatcher(new_database, tmp_path, monkeypatch):
     monkeypatch.setenv("MUDMAN_DATABASE_URL", database.url)
     monkeypatch.setenv("MUDMAN_STATE_DIR", str(tmp_path))
     settings = Settings()
-    return Dispatcher(settings, database, "one", handed_over(settings))
+    one = Dispatcher(settings, database, "one", handed_over(settings))
+    yield one
+    if one.sweeping:
+        one.sweeping.join(30)
 
 
 def submit(dispatcher, spec) -> str:
@@ -92,6 +96,31 @@ def test_what_counts_as_a_failure_of_the_runner(dispatcher, make_spec, status, f
         group = session.get_one(Group, claim.group_id)
         assert (group.failures, group.expires_at) == (failures, None)
         assert (group.not_before is not None) == bool(status), "it is tried again, after a pause"
+
+
+def test_an_artifact_store_that_does_not_answer_holds_up_no_claim(dispatcher, make_spec, monkeypatch, caplog):
+    """It has to be swept, and takes minutes to be given up."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.setenv(name, "none")
+        dispatcher.settings = dispatcher.settings.model_copy(update={"artifacts": "s3://bucket"})
+        with dispatcher.database.begin() as session:
+            checkpoints.doom(session, ["st_gone"])
+        dispatcher.turn()
+        with deaf.accept()[0] as asked:  # the sweep is under way
+            study_id = submit(dispatcher, make_spec())
+            dispatcher.turn()
+            [(claim, process)] = dispatcher.runners
+            process.kill()
+            process.wait()
+            assert dispatcher.sweeping.is_alive()
+            with dispatcher.database.begin() as session:
+                assert session.get_one(Study, study_id).group_id == claim.group_id
+            asked.recv(2**16)
+            asked.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        dispatcher.sweeping.join(30)
+    assert "1 doomed artifact(s) stay for now" in caplog.text
 
 
 def test_giving_up_survives_a_study_that_was_cancelled_in_between(dispatcher, make_spec, monkeypatch):

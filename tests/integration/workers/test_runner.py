@@ -1,5 +1,6 @@
 """Studies of simulated trials from queue to end: real dispatcher, runner, Ray and Postgres."""
 
+import json
 from itertools import pairwise
 
 import optuna
@@ -25,6 +26,7 @@ def optuna_trials(site, study_id: str) -> list[optuna.trial.FrozenTrial]:
 
 def test_studies_run_to_their_ends(site):
     """One to its budget, three into failures of different kinds, one until it is cancelled."""
+    site.environment["MUDMAN_LOG_FORMAT"] = "json"
     completed = site.submit(name="completes", trials=12, outcome="mixed", max_concurrent=2)
     failed = site.submit(name="fails", trials=3, outcome="error")
     unfit = site.submit(name="does not fit", model="./no-such-folder")
@@ -35,6 +37,7 @@ def test_studies_run_to_their_ends(site):
     site.until_state(unfit, "failed")
     site.until_state(large, "failed")
     assert_complete(site, completed)
+    assert_told(site, completed)
     assert_failed(site, failed)
     assert_unfit(site, unfit, "model.id", "/model/id")
     fault = assert_unfit(site, large, "resources.gpus", "/resources/gpus")
@@ -86,6 +89,15 @@ def run_at_once(site, study_id: str, count: int) -> list[Trial]:
     site.change_state(study_id, Action.CANCEL)
     site.until("the lease is given back", lambda: site.group(study_id).expires_at is None, 60)
     return found
+
+
+def assert_told(site, study_id: str) -> None:
+    """Every line is an object; the end of each attempt names it, and the runner that saw it."""
+    lines = [json.loads(line) for line in site.log().splitlines()]
+    ends = [line for line in lines if line["logger"] == "workers.study" and line.get("study_id") == study_id]
+    assert sorted((line["ordinal"], line["attempt"]) for line in ends) == [(n, 1) for n in range(12)]
+    group = site.group(study_id)
+    assert {(line["group"], line["epoch"]) for line in ends} == {(group.id, group.epoch)}
 
 
 def assert_failed(site, study_id: str) -> None:
