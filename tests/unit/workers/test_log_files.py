@@ -16,7 +16,7 @@ TALKATIVE = "import sys\nfor line in sys.stdin: print(line.strip() * 100, flush=
 
 @pytest.fixture
 def writer(tmp_path: Path):
-    """A process that holds its log open, as a child of the supervisor does, and says a hundred times what it is told."""
+    """A process that holds its log open, as a child of the supervisor does: says a hundred times what it is told."""
     with (tmp_path / "api.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-c", TALKATIVE], stdin=subprocess.PIPE, stdout=log, text=True)
 
