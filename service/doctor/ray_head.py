@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.doctor import Finding, Site
 from service.installation import embedded
+from service.loopback import is_loopback
 
 PATIENCE = 10.0
 """Seconds; one that listens answers within two, and Ray itself would go on trying for a minute."""
@@ -34,6 +35,8 @@ def head(address: str, told: Mapping[str, str], patience: float = PATIENCE) -> F
     """``told``: variables of Ray's, beside those of this process."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     environment = {**os.environ, **told}
+    if is_loopback(address.rpartition(":")[0]):
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # otherwise Ray asks this machine's other address
     try:
         asked = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience

@@ -2,6 +2,9 @@
 
 import fcntl
 
+import pytest
+from clusters import cluster
+
 from service import doctor
 from service.doctor import ray_head as check
 from service.endpoint import Endpoint
@@ -24,7 +27,15 @@ def test_a_head_that_is_not_there():
     assert "MUDMAN_RAY_ADDRESS" in away.remedy
 
 
-def test_which_head_is_meant(ray_head, tmp_path, monkeypatch):
+@pytest.fixture
+def loopback_head():
+    """As that of the embedded system: nobody reaches it at another address."""
+    with cluster() as one:
+        one.head("--num-cpus", "0", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+        yield one
+
+
+def test_which_head_is_meant(ray_head, loopback_head, tmp_path, monkeypatch):
     """The configured one, with the token of the environment; or else that of the embedded system, with its own."""
     for name, value in ray_head.environment.items():
         monkeypatch.setenv(name, value)
@@ -33,9 +44,11 @@ def test_which_head_is_meant(ray_head, tmp_path, monkeypatch):
     assert finding.ok
     nothing = doctor.Site(Settings(state_dir=tmp_path), None, None, None)
     assert list(check.checks(nothing)) == []
-    Endpoint("http://127.0.0.1:1", 1, ray_head.address, "", "", "", "").write(tmp_path)
-    (tmp_path / "ray-token").write_text("0" * 64)
+    Endpoint("http://127.0.0.1:1", 1, loopback_head.address, "", "", "", "").write(tmp_path)
+    own = loopback_head.folder / "token"
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        [finding] = check.checks(nothing)
-    assert finding.ok is False
+        for token, ok in ((own.read_text(), True), ("0" * 64, False)):
+            (tmp_path / "ray-token").write_text(token)
+            [finding] = check.checks(nothing)
+            assert (finding.ok, loopback_head.address in finding.found) == (ok, True)
