@@ -148,6 +148,8 @@ class Overseer(Forgetful, tune.Callback):
         result, node = causes.result_of(error), node or causes.node_of(error)
         attempt = self._desk.lose(place, result)
         if error is not None and not spoke:
+            # Whatever ended the process, the trial has not run: it gets its other attempts.
+            result = result.model_copy(update={"outcome": Outcome.LOST})
             attempt = self._desk.lose_waiting(result)
         if attempt:
             self._places.told(node, attempt, result)

@@ -1,8 +1,8 @@
 """A runner: holds the lease of one group and drives its studies to their end on Ray.
 
 ``python -m workers runner --group G --epoch E``, spawned by a dispatcher that has claimed the group. Ends with 0 when
-it has given the lease back, with ``LEASE_LOST`` when it lost it, with ``NO_RAY`` where no Ray answers, and with 1 on
-failure; the dispatcher tries again, and after five failures in a row the studies fail.
+it has given the lease back, and otherwise as ``workers.exits`` says; the dispatcher tries again, and after five
+failures in a row the studies fail.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from service.store.states import FINISHED, State
 from service.store.tables import Study
 from workers import lifeline
 from workers.desk import Desk
-from workers.exits import LEASE_LOST, NO_RAY, RayUnavailable
+from workers.exits import FAILED, LEASE_LOST, NO_RAY, RayUnavailable
 from workers.keeper import LAST_WORDS, LeaseKeeper
 from workers.ledger import Ledger
 from workers.study import StudyInHand
@@ -64,7 +64,7 @@ def _failed(database: Database, lease: Lease, keeper: LeaseKeeper, error: Except
     _say_why(database, lease, error)
     if keeper.lost.is_set() and keeper.failure is None:
         return LEASE_LOST
-    return NO_RAY if isinstance(error, RayUnavailable) else 1
+    return NO_RAY if isinstance(error, RayUnavailable) else FAILED
 
 
 def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keeper: LeaseKeeper) -> None:
@@ -111,7 +111,7 @@ def _drive(
         ledger.start()
         try:
             books = {study.id: study.book for study in hands.values()}
-            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, resources))
+            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, resources, settings.start_seconds))
         finally:
             desk.halt()
             ledger.finish(timeout=LAST_WORDS / 2)

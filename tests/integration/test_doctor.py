@@ -184,6 +184,20 @@ def test_no_node_is_large_enough(site):
     assert finding.found == "1 alive, 4 CPUs, 0 GPUs: none has the 1 CPUs and 2 GPUs that 1 studies ask for"
 
 
+def test_a_node_without_cores_runs_nothing(site):
+    """As Ray's head is one."""
+    head = nodes.Seen("head", "10.0.0.2", "there", 0.0, 0.0, 10**9, {})
+    with site.begin() as session:
+        nodes.observe(session, [head, nodes.Seen("n1", "10.0.0.1", "here", 4.0, 0.0, 10**9, {})])
+        assert sweeps.room(session).found == "1 alive, 4 CPUs, 0 GPUs"
+        nodes.observe(session, [head])
+        finding = sweeps.room(session)
+        assert finding.ok is False
+        assert finding.found.startswith("0 alive, 0 CPUs, 0 GPUs: none has the 1 CPUs")
+        session.execute(text("delete from mudman.study"))
+        assert sweeps.room(session).ok is None
+
+
 @pytest.mark.parametrize("expires_at", ["now() - interval '1 minute'", "null"])
 def test_a_study_runs_and_nobody_holds_its_lease(site, expires_at):
     with site.begin() as session:

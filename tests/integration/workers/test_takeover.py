@@ -15,7 +15,7 @@ from service.store.states import Action, State
 from service.store.tables import EnqueuedTrial, Event, Group, Study
 from workers import keeper as keeper_module
 from workers.desk import Desk
-from workers.exits import NO_RAY, RayUnavailable
+from workers.exits import FAILED, NO_RAY, RayUnavailable
 from workers.keeper import LeaseKeeper
 from workers.preparing import _await_room
 from workers.runner import _failed, _run
@@ -155,8 +155,8 @@ def test_what_a_runner_left_behind_of_a_paused_study_is_settled_at_once(case):
 @pytest.mark.parametrize(
     ("broken", "error", "status", "told"),
     [
-        (True, RuntimeError("followed from it"), 1, "TypeError: "),
-        (False, OSError("nothing left"), 1, "OSError: nothing left"),
+        (True, RuntimeError("followed from it"), FAILED, "TypeError: "),
+        (False, OSError("nothing left"), FAILED, "OSError: nothing left"),
         (False, RayUnavailable("no Ray cluster answers"), NO_RAY, "RayUnavailable: no Ray cluster answers"),
     ],
 )

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import cloudpickle
 import pytest
 import ray
+from ray.exceptions import OutOfMemoryError
 
 import workers.overseer
 from mudman import presets
@@ -12,6 +13,7 @@ from mudman.results import Fault, Outcome, TrialResult
 from mudman.specs import ResourcesSpec, parse
 from workers.actor import PATIENCE, WORD
 from workers.book import Attempt, Book
+from workers.causes import KilledForMemory
 from workers.desk import Desk
 from workers.orders import Order, Word
 from workers.overseer import LOOK, SPEAKS, Overseer
@@ -98,6 +100,18 @@ def test_a_place_is_given_one_trial_after_the_other(scene):
     assert not scene.says("a", Outcome.VALID)
     assert scene.begun == [("a", 0), ("a", 1)]
     assert scene.settle() == [(0, "valid")]
+
+
+def test_what_waited_for_a_process_that_was_killed_for_memory_as_it_started_is_run_again(scene, tmp_path):
+    """It has not run: it cannot have been what took the memory."""
+    scene.offer(0)
+    trial = scene.place("a", started=False)
+    error = tmp_path / "error.pkl"
+    error.write_bytes(cloudpickle.dumps(KilledForMemory.of(OutOfMemoryError("Memory on the node x"))))
+    trial.over, trial.pickled_error_file = True, str(error)
+    scene.overseer.on_trial_error(1, scene.trials, trial)
+    [(_, result)] = scene.desk.ended()
+    assert (result.outcome, result.fault.type) == ("lost", "OutOfMemoryError")
 
 
 def test_places_are_asked_for_while_more_waits_than_there_are(scene):
