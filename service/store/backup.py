@@ -24,6 +24,7 @@ from service.store.tables import OPTUNA_SCHEMA, SCHEMA, Group, Study
 SCHEMAS = (OPTUNA_SCHEMA, SCHEMA)
 _HOLDS_STUDIES, _IS_NEWER = "there are studies", "a newer version wrote this"
 _CLEAR = f"""
+set client_min_messages = warning;
 begin;
 do $$
 declare
@@ -104,22 +105,26 @@ def _load(url: str, file: Path) -> None:
     write = [postgres_programs.program("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
     where = os.environ | postgres_programs.environment(url)
     with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as refusals:
+        ended, told = None, False
         reader = subprocess.Popen(read, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)
         with reader, subprocess.Popen(write, env=where, stdin=subprocess.PIPE, stderr=refusals) as writer:
             try:
                 writer.stdin.write(_CLEAR.encode())
                 shutil.copyfileobj(reader.stdout, writer.stdin)
-                if reader.wait() == 0:
+                ended = reader.wait()
+                if ended == 0:
                     known = ", ".join(f"'{revision}'" for revision in revisions())
                     writer.stdin.write(_KEEP.replace("KNOWN", known).encode())
                 writer.stdin.close()
+                told = True
             except BrokenPipeError:  # psql has ended, and says why
                 reader.kill()
                 with contextlib.suppress(BrokenPipeError):
                     writer.stdin.close()
-        if reader.returncode > 0:
-            raise BackupFailed(f"pg_restore failed: {_words(complaints)}. Nothing was changed")
-        if writer.returncode:
+        if ended:
+            words = _words(complaints) or f"it ended with status {ended}"
+            raise BackupFailed(f"pg_restore failed: {words}. Nothing was changed")
+        if writer.returncode or not told:
             raise _refused(_words(refusals))
 
 

@@ -162,6 +162,27 @@ def test_what_the_server_refuses_changes_nothing(case, new_database, tmp_path):
     assert everything(fresh) == before
 
 
+@pytest.mark.parametrize("most", [0, 20_000])
+def test_a_reader_that_is_killed_changes_nothing(case, new_database, tmp_path, monkeypatch, most):
+    running, fresh = case(), new_database()
+    backup.backup(running.database.url, tmp_path / "dump")
+    whole = postgres_programs.program("pg_restore")
+    shells = {
+        "pg_restore": f'{whole} "$@" | head -c {most}; kill -9 $$',
+        "psql": f'exec {whole.with_name("psql")} "$@"',
+    }
+    for name, does in shells.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    before = everything(fresh)
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        patch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        with pytest.raises(backup.BackupFailed, match="pg_restore failed: it ended with status -9"):
+            backup.restore(fresh.url, tmp_path / "dump")
+    assert everything(fresh) == before
+
+
 def test_a_backup_of_a_newer_version_changes_nothing(case, new_database, tmp_path):
     running, fresh = case(), new_database()
     with running.database.begin() as session:
