@@ -93,11 +93,12 @@ def _drive(
     unfinished: list[StudyInHand],
 ) -> None:
     resources = unfinished[0].spec.resources
-    if any(study.spec.resources != resources for study in unfinished):
+    if len({(study.spec.resources.cpus, study.spec.resources.gpus) for study in unfinished}) > 1:
         raise ValueError(f"the studies of group {lease.group_id} ask for different resources")
     # Ray is imported now, not at the top, so that the lease is renewed while that goes on.
     from workers import preparing, tuning
     from workers.cluster import attached
+    from workers.places import Places
 
     with attached(settings.ray_address, desk):
         _obey_signals(desk)  # once more: Ray has put a handler of its own in their place
@@ -110,8 +111,8 @@ def _drive(
         ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live)
         ledger.start()
         try:
-            books = {study.id: study.book for study in hands.values()}
-            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, resources, settings.start_seconds))
+            books, where = {study.id: study.book for study in hands.values()}, Places(desk, resources)
+            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, where, settings.start_seconds))
         finally:
             desk.halt()
             ledger.finish(timeout=LAST_WORDS / 2)

@@ -27,7 +27,6 @@ from ray.air.execution._internal import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.execution import tune_controller
 
-from mudman.specs import ResourcesSpec
 from workers import places
 from workers.actor import TrialActor
 from workers.book import Book
@@ -85,14 +84,13 @@ class _ActorManager(RayActorManager):
 tune_controller.RayActorManager = _ActorManager
 
 
-def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesSpec, start_seconds: float) -> None:
+def run(group_id: str, desk: Desk, books: dict[str, Book], where: Places, start_seconds: float) -> None:
     """Run trials until the desk is halted, or until all that is left is better begun anew. ``start_seconds``: that a
     trial's process may take to start.
 
     Must be called from the main thread, in one thread of a process only.
     """
     _ActorManager.start_seconds = start_seconds
-    where = Places(desk, resources)
     overseer = Overseer(desk, where, books)
     prefix = f"mudman-tune-{group_id}-"
     # A runner that was killed could not remove its folder.
@@ -100,7 +98,7 @@ def run(group_id: str, desk: Desk, books: dict[str, Book], resources: ResourcesS
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         tune.Tuner(
-            tune.with_resources(TrialActor, functools.partial(places.request, resources)),
+            tune.with_resources(TrialActor, functools.partial(places.request, where.resources)),
             tune_config=tune.TuneConfig(
                 search_alg=PlaceGenerator(PlaceSearcher(desk, overseer, where), overseer),
                 num_samples=-1,

@@ -29,7 +29,8 @@ class Scene:
     def __init__(self, clock: list[float]):
         self.clock, self.desk = clock, Desk()
         self.places = Places(self.desk, ResourcesSpec())
-        self.overseer = Overseer(self.desk, self.places, {"study": Book("study", SPEC)})
+        books = {name: Book(name, SPEC) for name in ("study", "other")}
+        self.overseer = Overseer(self.desk, self.places, books)
         self.searcher = PlaceSearcher(self.desk, self.overseer, self.places)
         self.trials: list[SimpleNamespace] = []
         self.begun: list[tuple[str, int]] = []
@@ -38,9 +39,9 @@ class Scene:
         self.killed: list[str] = []
         self.overseer.on_step_begin(0, self.trials)
 
-    def offer(self, *ordinals: int) -> None:
+    def offer(self, *ordinals: int, study: str = "study") -> None:
         for ordinal in ordinals:
-            self.desk.offer(Attempt("study", ordinal, 1, {}))
+            self.desk.offer(Attempt(study, ordinal, 1, {}))
 
     def place(self, name: str, started: bool = True) -> SimpleNamespace:
         def begin(order: str) -> None:
@@ -167,6 +168,42 @@ def test_a_free_place_where_its_study_does_not_go_makes_room_for_another(scene, 
     scene.place("b")
     assert not scene.says("b", node="good")
     assert scene.begun == [("b", 0)]
+
+
+def pinned(scene) -> None:
+    """Two studies with a device each, and the fourth trial of each runs."""
+    for name, node in (("a", "here"), ("b", "there")):
+        scene.place(name)
+        scene.says(name, node=node)
+    for number in range(4):
+        scene.offer(number)
+        scene.says("a", Outcome.VALID if number else None, node="here")
+        scene.offer(100 + number, study="other")
+        scene.says("b", Outcome.VALID if number else None, node="there")
+    scene.begun.clear()
+
+
+def test_two_studies_with_a_device_each_change_places(scene):
+    pinned(scene)
+    scene.offer(4)
+    assert not scene.says("a", Outcome.VALID, node="here"), "it stays, and waits"
+    assert not scene.says("a", node="here")
+    assert scene.searcher.suggest("c") is None, "nor is another place asked for"
+    assert scene.begun == []
+    assert not scene.says("b", Outcome.VALID, node="there")
+    scene.offer(104, study="other")
+    assert not scene.says("a", node="here")
+    assert scene.begun == [("b", 4), ("a", 104)]
+
+
+def test_a_study_waits_for_no_device_on_which_nothing_runs(scene):
+    pinned(scene)
+    scene.offer(4)
+    scene.says("a", Outcome.VALID, node="here")
+    scene.trials[1].over = True  # its process is gone
+    scene.pass_by(LOOK)
+    scene.says("a", node="here")
+    assert scene.begun == [("a", 4)]
 
 
 def test_a_withdrawn_trial_is_told_to_end_and_its_place_is_free_when_it_has(scene):
