@@ -239,8 +239,8 @@ class EnqueuedTrial(Table):
 
 
 class DoomedArtifact(Table):
-    """A folder of the artifact store that nothing refers to any more: noted in the transaction that let go of it, so
-    that it is removed whatever dies."""
+    """A folder of the artifact store, a study's or an attempt's, that nothing refers to any more: noted in the
+    transaction that let go of it, so that it is removed whatever dies."""
 
     __tablename__ = "doomed_artifact"
 
