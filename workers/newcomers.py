@@ -1,21 +1,16 @@
 """Studies of a group that were queued after its runner had begun, brought to running beside those that run."""
 
-import logging
+import functools
 import threading
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from service.store.database import Database, DatabaseUnavailable
+from service.store.database import Database
 from service.store.events import UnknownStudy
 from service.store.leases import Lease
 from workers.desk import Desk
+from workers.outage import outlast
 from workers.study import StudyInHand
-
-log = logging.getLogger(__name__)
-
-PAUSE = 0.5
-"""Seconds between two tries while the database is away."""
 
 Prepare = Callable[[list[StudyInHand]], list[StudyInHand]]
 """Brings studies to running, and answers those that are."""
@@ -38,6 +33,7 @@ class Newcomers:
 
     def begin(self, study_ids: Collection[str]) -> None:
         """Only while not ``busy``. None of them may have an attempt that is open."""
+        self._failure = None
         self._thread = threading.Thread(target=self._run, args=(study_ids,), name="newcomers", daemon=True)
         self._thread.start()
 
@@ -57,22 +53,17 @@ class Newcomers:
             self._thread.join(timeout)
 
     def _run(self, study_ids: Collection[str]) -> None:
-        while not self._desk.halted:
-            try:
-                self._ready = self._brought(study_ids)
-                return
-            except DatabaseUnavailable as error:
-                log.warning("%s", error)
-                time.sleep(PAUSE)
-            except Exception as error:  # noqa: BLE001 - handed to the ledger's thread, which raises it
-                self._failure = error
-                return
+        try:
+            self._ready = self._brought(study_ids)
+        except Exception as error:  # noqa: BLE001 - handed to the ledger's thread, which raises it
+            self._failure = error
 
     def _brought(self, study_ids: Collection[str]) -> list[StudyInHand]:
         hands = []
         for study_id in sorted(study_ids):
             with suppress(UnknownStudy):  # deleted meanwhile
-                hands.append(StudyInHand(self._database, self._lease, study_id))
+                in_hand = functools.partial(StudyInHand, self._database, self._lease, study_id)
+                hands.append(outlast(self._desk, in_hand))
         self.takes_place = not all(hand.prepared for hand in hands)
         try:
             return self._prepare(hands)

@@ -124,7 +124,7 @@ def test_who_waits_is_not_claimed_but_what_a_dead_runner_left_is_settled_at_once
     assert plan(store) == {"ann": (1, None), "bob": (0, "the cluster is full: ann 1 CPU in 1 trial")}
     with store.begin() as session:
         assert leases.claim(session, "two", 60) is None
-        assert not leases.claimable(session)
+        assert not leases.claimable(session, 60)
         assert leases.without_place(session, [ann.group_id, bob.group_id]) == {bob.group_id}
         held = update(Group).where(Group.id == bob.group_id)
         session.execute(held.values(epoch=1, expires_at=func.now() - text("interval '1 second'")))

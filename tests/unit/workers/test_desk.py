@@ -168,8 +168,8 @@ def test_nobody_waits_once_the_ledger_has_settled():
         desk.ended()
         desk.settled()
 
-    threading.Timer(0.05, settle).start()
     started = time.monotonic()
+    threading.Timer(0.05, settle).start()
     assert desk.take("a", patience=60) is None
     assert 0.05 <= time.monotonic() - started < 30
 
