@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 
 import pytest
+from test_actions import SOON
 from test_kill import COUNTS, assert_undisturbed
 
 from mudman.specs.comparison import parse_comparison
@@ -99,7 +100,7 @@ def assert_table(site, study_id: str) -> None:
 
 
 def test_what_is_done_to_one_variant_is_effective_beside_long_trials_of_another(site, make_spec):
-    """Within five seconds, and those trials go on. The last one was never prepared: that takes a place of the group's,
+    """Soon, and those trials go on. The last one was never prepared: that takes a place of the group's,
     and is done with its trial."""
     ids = compare(
         site,
@@ -119,8 +120,8 @@ def test_what_is_done_to_one_variant_is_effective_beside_long_trials_of_another(
 
     with site.database.begin() as session:
         actions.extend(session, ids["short"], 2)
-    site.until("the next trial has ended", lambda: site.finished(ids["short"]) == 2, 5)
-    site.until_state(ids["short"], "completed", 5)
+    site.until("its next trial waits for its process", lambda: len(site.trials(ids["short"])) == 2, SOON)
+    site.until_state(ids["short"], "completed", 30)
     with site.database.begin() as session:
         studies.run_again(session, studies.get(session, ids["later"]))
     site.until_state(ids["later"], "completed", 30)
@@ -131,7 +132,7 @@ def test_what_is_done_to_one_variant_is_effective_beside_long_trials_of_another(
         with site.database.begin() as session:
             action(session, studies.get(session, ids["long"]).comparison_id)
         if action is together.resume:
-            site.until("its trial runs again", lambda: site.worker_of(ids["long"]), 5)
+            site.until("its trial runs again", lambda: site.worker_of(ids["long"]), SOON)
         else:
-            site.until("no attempt is open", lambda: all(row.outcome for row in site.trials(ids["long"])), 5)
+            site.until("no attempt is open", lambda: all(row.outcome for row in site.trials(ids["long"])), SOON)
         assert [row.outcome for row in site.trials(ids["long"])].count("cancelled") == done
