@@ -36,8 +36,8 @@ def plan(session: Session, settings: Settings, runners_each: int) -> bool:
     known = nodes.known(session)
     alive = _capacities(session, [node for node, there in known if there])
     away = _capacities(session, [node for node, there in known if not there])
-    owners = _owners(session, settings, found, alive)
     works = [_work(one) for one in found]
+    owners = _owners(session, settings, found, works, alive)
     if alive:
         dispatchers = len(leases.dispatchers(session, settings.dispatcher_lives))
         planned = shares.plan(alive, works, owners, runners_each * max(1, dispatchers), away)
@@ -54,21 +54,23 @@ def _capacities(session: Session, found: Sequence[nodes.Node]) -> list[Node]:
     return [Node(node.id, node.cpus, node.gpus, usable=node.id not in quarantined) for node in found if node.cpus > 0]
 
 
-def _owners(session: Session, settings: Settings, found: Sequence[Demand], alive: Sequence[Node]) -> dict[str, Owner]:
+def _owners(
+    session: Session, settings: Settings, found: Sequence[Demand], works: Sequence[Work], alive: Sequence[Node]
+) -> dict[str, Owner]:
     """Charges them for what they hold."""
     total = Resources(sum(node.cpus for node in alive), sum(node.gpus for node in alive))
     held: dict[str, Resources] = {}
     for one in found:
         running = _resources(one) * one.running
         held[one.owner] = held.get(one.owner, Resources()) + running
-    standings = {
-        owner: usage.Standing(share(have, total), settings.weight(owner), settings.quota(owner).model_dump())
-        for owner, have in held.items()
-    }
-    recent = usage.charge(session, standings)
-    return {
-        owner: Owner(standing.weight, recent[owner], _quota(standing.quota)) for owner, standing in standings.items()
-    }
+    standings, quotas = {}, {}
+    for owner, have in held.items():
+        quota = settings.quota(owner).model_dump()
+        quotas[owner] = _quota(quota)
+        more = shares.wants(alive, [work for work in works if work.owner == owner], quotas[owner])
+        standings[owner] = usage.Standing(share(have, total), settings.weight(owner), quota, more)
+    leads = usage.charge(session, standings)
+    return {owner: Owner(standing.weight, leads[owner], quotas[owner]) for owner, standing in standings.items()}
 
 
 def _quota(limits: Mapping[str, float | None]) -> Quota:

@@ -1,9 +1,9 @@
 """How many trials each group of studies may run at once: one pure function of what is known at a moment.
 
 Places are given one trial at a time. Strictly by priority first; among the owners of one priority to the one that has
-least for its weight, counting what it used lately and what it was given now; among that owner's studies in turn, the
-one that waited longest first, so that the variants of a comparison interleave whatever groups they are in. A trial has
-to fit on one node, and what it takes there is gone. Whoever fits nowhere, or has all its owner's quota allows, is
+least for its weight, counting by how much it is ahead and what it was given now; among that owner's studies in turn,
+the one that waited longest first, so that the variants of a comparison interleave whatever groups they are in. A trial
+has to fit on one node, and what it takes there is gone. Whoever fits nowhere, or has all its owner's quota allows, is
 passed over, and the next one takes what is left: nothing stays free that somebody could use.
 
 Nobody is stopped for fairness. A group that runs more than its share runs down to it, trial by trial.
@@ -39,8 +39,8 @@ class Quota:
 @dataclass(frozen=True)
 class Owner:
     weight: float = 1.0
-    usage: float = 0.0
-    """Mean share of the cluster that the owner held lately, between 0 and 1."""
+    lead: float = 0.0
+    """Seconds of the whole cluster, for a weight of 1, that it has had beyond whoever has had least."""
     quota: Quota = Quota()
 
 
@@ -73,9 +73,12 @@ class Share:
     """Why it has fewer places than it could use."""
 
 
-HOLD = 0.006
-"""Mean share of late (about 5 s of the whole cluster) by which an owner may be ahead before places that it holds go to
-another: with each that does, a process ends and another starts."""
+HOLD = 5.0
+"""Seconds of the whole cluster by which an owner may be ahead before places that it holds go to another: with each that
+does, a process ends and another starts."""
+EVEN = 300.0
+"""Seconds in which a lead is to be made up: an owner who is ahead by a tenth of the cluster for so long gets a tenth
+less."""
 
 
 @dataclass
@@ -92,7 +95,7 @@ class _Account:
     @property
     def standing(self) -> float:
         held = HOLD if self.trials < self.live else 0.0
-        return (self.owner.usage + self.share - held) / self.owner.weight
+        return self.owner.lead + (self.share * EVEN - held) / self.owner.weight
 
 
 @dataclass
@@ -135,6 +138,20 @@ def plan(
     _keep_quotas(lines, accounts)
     holders = _holders(lines)
     return {line.work.id: _share(line, nodes, away, holders) for line in lines}
+
+
+def wants(nodes: Sequence[Node], groups: Iterable[Work], quota: Quota = Quota()) -> bool:
+    """Whether an owner with these groups would run more if others ran less."""
+    groups = list(groups)
+    held = sum((work.resources * work.live for work in groups), Resources())
+    trials = sum(work.live for work in groups)
+    return any(
+        work.demand > work.live
+        and not work.pause
+        and quota.refuses(held, trials, work.resources) is None
+        and any(node.usable and node.could_hold(work.resources) for node in nodes)
+        for work in groups
+    )
 
 
 def undecided(groups: Iterable[Work], reason: str) -> dict[str, Share]:

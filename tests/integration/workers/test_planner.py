@@ -240,18 +240,39 @@ def test_nodes_that_are_seen_no_more_are_gone_and_after_a_day_forgotten(store):
 
 
 def test_use_is_charged_by_the_second_and_halves(store):
-    def pass_time(seconds: float) -> None:
-        with store.begin() as session:
-            session.execute(update(OwnerUsage).values(at=OwnerUsage.at - datetime.timedelta(seconds=seconds)))
-
     def charge(share: float) -> float:
         with store.begin() as session:
-            return usage.charge(session, {"ann": Standing(share, 1.0, {})})["ann"] * usage.WINDOW
+            usage.charge(session, {"ann": Standing(share, 1.0, {})})
+            return session.get_one(OwnerUsage, "ann").used
 
     assert charge(0.5) == 0.0, "from now on"
-    pass_time(4)
+    pass_time(store, 4)
     assert charge(0.5) == pytest.approx(2.0, abs=0.2)
-    pass_time(HALF_LIFE)
+    pass_time(store, HALF_LIFE)
     assert charge(0.0) == pytest.approx(1.0, abs=0.1)
-    pass_time(3600)
+    pass_time(store, 3600)
     assert charge(1.0) == pytest.approx(usage.LONGEST_TURN, abs=0.5), "nobody pays for what nobody watched"
+
+
+def test_a_lead_lasts_while_its_owner_has_work_and_halves_while_it_has_none(store):
+    def charge(**shares: float) -> dict[str, float]:
+        with store.begin() as session:
+            return usage.charge(session, {name: Standing(share, 1.0, {}) for name, share in shares.items()})
+
+    charge(ann=1, bob=0)
+    for _ in range(60):
+        pass_time(store, 9)
+        ahead = charge(ann=1, bob=0)
+    assert ahead == {"ann": pytest.approx(540, rel=0.03), "bob": 0}
+    for _ in range(60):
+        pass_time(store, 9)
+        ahead = charge(ann=0.5, bob=0.5)
+    assert ahead == {"ann": pytest.approx(540, rel=0.03), "bob": 0}
+    pass_time(store, HALF_LIFE)
+    assert charge(bob=1) == {"bob": 0}, "alone nobody is ahead"
+    assert charge(ann=0, bob=1) == {"ann": pytest.approx(270, rel=0.05), "bob": 0}
+
+
+def pass_time(store, seconds: float) -> None:
+    with store.begin() as session:
+        session.execute(update(OwnerUsage).values(at=OwnerUsage.at - datetime.timedelta(seconds=seconds)))

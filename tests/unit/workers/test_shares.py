@@ -56,11 +56,11 @@ def test_what_one_owner_cannot_use_the_other_gets():
 
 def test_a_single_place_goes_to_who_used_less_lately():
     groups = [work("a", "ann"), work("b", "bob")]
-    shares = plan([Node("n", 1)], groups, {"ann": Owner(usage=0.5), "bob": Owner(usage=0.4)})
+    shares = plan([Node("n", 1)], groups, {"ann": Owner(lead=60), "bob": Owner(lead=50)})
     assert live(shares) == {"a": 0, "b": 1}
     assert shares["a"].waiting == "the cluster is full: bob 1 CPU in 1 trial"
     assert shares["b"].waiting == "1 of 10 trials may run: the cluster is full: bob 1 CPU in 1 trial"
-    weighed = plan([Node("n", 1)], groups, {"ann": Owner(weight=2, usage=0.5), "bob": Owner(usage=0.4)})
+    weighed = plan([Node("n", 1)], groups, {"ann": Owner(weight=2, lead=50), "bob": Owner(lead=60)})
     assert live(weighed) == {"a": 1, "b": 0}
 
 
@@ -68,7 +68,7 @@ def test_a_single_place_goes_to_who_used_less_lately():
 @pytest.mark.parametrize(("cores", "of_ann", "of_bob"), [(1, 1, 0), (3, 2, 1)])
 def test_an_owner_keeps_the_odd_place_until_it_is_clearly_ahead(ahead, kept, cores, of_ann, of_bob):
     groups = [work("a", "ann", live=of_ann), work("b", "bob", live=of_bob)]
-    shares = plan([Node("n", cores)], groups, {"ann": Owner(usage=0.3 + ahead), "bob": Owner(usage=0.3)})
+    shares = plan([Node("n", cores)], groups, {"ann": Owner(lead=ahead)})
     assert shares["a"].max_live == of_ann - 1 + kept
 
 
@@ -90,7 +90,7 @@ def test_more_studies_more_places():
 
 
 def test_priority_goes_before_everything():
-    owners = {"ann": Owner(usage=0.9), "bob": Owner(weight=100)}
+    owners = {"ann": Owner(lead=900), "bob": Owner(weight=100)}
     groups = [work("a", "ann", priority=1, demand=2), work("b", "bob", demand=5)]
     shares = plan(TWO_CORES, groups, owners)
     assert live(shares) == {"a": 2, "b": 0}
@@ -189,7 +189,7 @@ QUOTAS = st.builds(
     trials=st.sampled_from([math.inf, 0, 1, 3]),
 )
 OWNERS = st.fixed_dictionaries(
-    {name: st.builds(Owner, st.sampled_from([0.5, 1.0, 3.0]), st.floats(0, 1), QUOTAS) for name in ("ann", "bob")}
+    {name: st.builds(Owner, st.sampled_from([0.5, 1.0, 3.0]), st.floats(0, 3600), QUOTAS) for name in ("ann", "bob")}
 )
 GROUPS = st.lists(
     st.tuples(
