@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from workers.capacity import Node, Packing, Resources, amount
+from workers.capacity import Node, Packing, Place, Resources, amount
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Quota:
     def refuses(self, held: Resources, trials: int, more: Resources) -> str | None:
         """Which part leaves no room for a trial of ``more`` beside what is ``held``."""
         for kind, limit, would in (
-            ("trials", self.trials, trials + 1),
-            ("CPUs", self.cpus, held.cpus + more.cpus),
-            ("GPUs", self.gpus, held.gpus + more.gpus),
+            ("trial", self.trials, trials + 1),
+            ("CPU", self.cpus, held.cpus + more.cpus),
+            ("GPU", self.gpus, held.gpus + more.gpus),
         ):
             if would > limit + 1e-9:
-                return f"{limit:g} {kind}"
+                return f"{limit:g} {kind}" if limit == 1 else f"{limit:g} {kind}s"
         return None
 
 
@@ -59,6 +59,8 @@ class Work:
     priority: int = 0
     live: int = 0
     """Trials that run now, or were sent to run."""
+    running: tuple[Place, ...] = ()
+    """Where those of them are that have a place."""
     pause: str | None = None
     """Why it may not run now whatever is free."""
     unready: bool = False
@@ -136,8 +138,8 @@ def plan(
         level = [line for line in lines if line.work.priority == priority]
         runners -= _share_out(level, packing, accounts, runners)
     _keep_quotas(lines, accounts)
-    holders = _holders(lines)
-    return {line.work.id: _share(line, nodes, away, holders) for line in lines}
+    held = _Held.of(nodes, lines)
+    return {line.work.id: _share(line, nodes, away, held) for line in lines}
 
 
 def wants(nodes: Sequence[Node], groups: Iterable[Work], quota: Quota = Quota()) -> bool:
@@ -190,9 +192,13 @@ def _obstacle(line: _Line, packing: Packing, account: _Account, runners: float) 
     """Why the group gets no other place; None where it was given one."""
     if line.given == 0 and runners < 1:
         return "every runner process that the dispatchers may keep is in use"
-    if limit := account.owner.quota.refuses(account.held, account.trials, line.work.resources):
+    trial, quota = line.work.resources, account.owner.quota
+    if limit := quota.refuses(Resources(), 0, trial):
+        remedy = "raise it (owner_quotas), or ask for less"
+        return f"a trial with {amount(trial)} exceeds the quota of {line.work.owner} ({limit} at once): {remedy}"
+    if limit := quota.refuses(account.held, account.trials, trial):
         return f"the quota of {line.work.owner} ({limit} at once) is used up"
-    return None if packing.place(line.work.resources) else "full"
+    return None if packing.place(trial) else "full"
 
 
 def _keep_quotas(lines: list[_Line], accounts: dict[str, _Account]) -> None:
@@ -213,18 +219,49 @@ def _keep_quotas(lines: list[_Line], accounts: dict[str, _Account]) -> None:
                 held, trials = held + line.work.resources, trials + 1
 
 
-def _holders(lines: list[_Line]) -> str:
-    """Who has been given what, the largest first."""
-    given: dict[str, tuple[int, Resources]] = {}
-    for line in lines:
-        trials, held = given.get(line.work.owner, (0, Resources()))
-        given[line.work.owner] = trials + line.given, held + line.work.resources * line.given
-    largest = sorted(((-trials, name) for name, (trials, _) in given.items() if trials))[:3]
-    told = [f"{name} {amount(given[name][1])} in {_trials(-trials)}" for trials, name in largest]
-    return ", ".join(told)
+@dataclass(frozen=True)
+class _Held:
+    """What is in use now, whatever is planned."""
+
+    free: Packing
+    holders: str
+    """Who holds what, the largest first, and to whom the next places go."""
+    over: tuple[str, ...]
+    """Owners of groups that run more than their shares."""
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node], lines: Sequence[_Line]) -> "_Held":
+        free, held = in_use(nodes, [line.work for line in lines]), {}
+        for line in lines:
+            trials, resources = held.get(line.work.owner, (0, Resources()))
+            count = len(line.work.running)
+            held[line.work.owner] = trials + count, resources + line.work.resources * count
+        largest = sorted((-trials, name) for name, (trials, _) in held.items() if trials)[:3]
+        told = [", ".join(f"{name} {amount(held[name][1])} in {_trials(-trials)}" for trials, name in largest)]
+        over = sorted({line.work.owner for line in lines if len(line.work.running) > line.given})
+        heirs = sorted({line.work.owner for line in lines if len(line.work.running) < line.given})
+        if heirs:
+            told.append(f"the next places go to {_some(heirs)}")
+        return cls(free, "; ".join(part for part in told if part), tuple(over))
 
 
-def _share(line: _Line, nodes: Sequence[Node], away: Sequence[Node], holders: str) -> Share:
+def in_use(nodes: Sequence[Node], groups: Iterable[Work]) -> Packing:
+    """The nodes with what runs on them."""
+    packing = Packing(node for node in nodes if node.usable)
+    for work in groups:
+        for place in work.running:
+            packing.hold(place, work.resources)
+    return packing
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+
+
+def _share(line: _Line, nodes: Sequence[Node], away: Sequence[Node], held: _Held) -> Share:
+    due = line.given - len(line.work.running)
+    if due > 0 and not held.free.fits(line.work.resources):
+        return Share(line.given, promised(line.given, due, held.over))
     if line.obstacle is None:
         return Share(line.given)
     if line.obstacle != "full":
@@ -238,10 +275,17 @@ def _share(line: _Line, nodes: Sequence[Node], away: Sequence[Node], holders: st
     elif not any(node.usable and node.could_hold(line.work.resources) for node in nodes):
         reason = f"every node that is large enough for a trial with {amount(line.work.resources)} is in quarantine"
     else:
-        reason = f"the cluster is full: {holders}"
+        reason = f"the cluster is full: {held.holders}"
     if line.given > 0:
         reason = f"{line.given} of {_trials(line.work.demand)} may run: {reason}"
     return Share(line.given, reason)
+
+
+def promised(given: int, due: int, holders: Sequence[str]) -> str:
+    """Why a group has not yet what it was given."""
+    places = "1 place" if given == 1 else f"{given} places"
+    free = f"{due} of them free" if due < given else "free"
+    return f"has {places}, {free} as soon as {f'trials of {_some(holders)} end' if holders else 'there is room'}"
 
 
 def _trials(number: int) -> str:
