@@ -10,7 +10,7 @@ others make no room for one of a lower priority.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from workers.capacity import Node
+from workers.capacity import Node, Resources
 from workers.shares import Share, Work, in_use, promised
 
 PATIENCE = 5.0
@@ -41,7 +41,11 @@ class Reservations:
     ) -> dict[str, Share]:
         """The shares with those taken back that are in the way. ``now``: seconds of any clock."""
         shares, served = dict(planned), set()
-        free = in_use(nodes, groups)
+        free, usable = in_use(nodes, groups), [node for node in nodes if node.usable]
+        fitting = {
+            trial: frozenset(node.id for node in usable if node.could_hold(trial))
+            for trial in {work.resources for work in groups}
+        }
         for work in self._late(groups, planned, now):
             wait, fits = self._waits[work.id], free.fits(work.resources)
             if not fits:
@@ -52,14 +56,14 @@ class Reservations:
                 wait.banned_until, wait.room_since = now + BAN, None
             if not wait.in_vain or now - wait.since < PATIENCE or now < wait.banned_until:
                 continue
-            fitting = {node.id for node in nodes if node.usable and node.could_hold(work.resources)}
-            others = [other for other in groups if other.id not in served and _may_yield(other, work, nodes, fitting)]
-            in_the_way = [other for other in others if _on(other, fitting)]
+            there = fitting[work.resources]
+            others = [other for other in groups if other.id not in served and _may_yield(other, work, fitting)]
+            in_the_way = [other for other in others if any(place.node in there for place in other.running)]
             kept = [other for other in groups if other not in in_the_way]
-            if not in_use(nodes, kept).fits(work.resources):
+            if not (fits or (in_the_way and in_use(nodes, kept).fits(work.resources))):
                 continue  # whatever they did
             served.add(work.id)
-            if in_the_way and not fits:
+            if not fits:
                 given, owners = planned[work.id].max_live or 0, sorted({other.owner for other in in_the_way})
                 shares[work.id] = replace(shares[work.id], waiting=promised(given, given - len(work.running), owners))
             for other in others:
@@ -74,18 +78,13 @@ class Reservations:
         return sorted(late, key=lambda work: (-work.priority, self._waits[work.id].since, work.id))
 
 
-def _may_yield(other: Work, work: Work, nodes: Sequence[Node], fitting: set[str]) -> bool:
+def _may_yield(other: Work, work: Work, fitting: Mapping[Resources, frozenset[str]]) -> bool:
     """Whether the one group may be in the way of the other. Trials that are alike take each other's places anyway."""
     return (
-        other.id != work.id
-        and other.resources != work.resources
+        other.resources != work.resources
         and other.priority <= work.priority
-        and any(node.id in fitting and node.could_hold(other.resources) for node in nodes)
+        and bool(fitting[other.resources] & fitting[work.resources])
     )
-
-
-def _on(work: Work, nodes: set[str]) -> bool:
-    return any(place.node in nodes for place in work.running)
 
 
 def _at_most(share: Share, most: int, owner: str) -> Share:

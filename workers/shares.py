@@ -145,10 +145,10 @@ def plan(
 def wants(nodes: Sequence[Node], groups: Iterable[Work], quota: Quota = Quota()) -> bool:
     """Whether an owner with these groups would run more if others ran less."""
     groups = list(groups)
-    held = sum((work.resources * work.live for work in groups), Resources())
-    trials = sum(work.live for work in groups)
+    held = sum((work.resources * len(work.running) for work in groups), Resources())
+    trials = sum(len(work.running) for work in groups)
     return any(
-        work.demand > work.live
+        work.demand > len(work.running)
         and not work.pause
         and quota.refuses(held, trials, work.resources) is None
         and any(node.usable and node.could_hold(work.resources) for node in nodes)

@@ -15,7 +15,7 @@ from service.store.settings import Settings
 from service.store.states import Action
 from service.store.tables import Group, Study, Trial
 from service.store.usage import HALF_LIFE, Standing
-from workers import planner
+from workers import planner, preparing
 from workers.reservations import PATIENCE, Reservations
 
 WORKER = {"node_id": "n", "host": "h", "device": "cpu", "pid": 1}
@@ -274,7 +274,7 @@ def test_a_study_that_is_being_prepared_holds_a_place_as_a_trial_does(store, sub
     see(store, 2)
     ann = submit("ann", running=False)
     with store.begin() as session:
-        leases.claim(session, "one", 60)
+        lease = leases.claim(session, "one", 60)
         [study_id] = session.scalars(select(Study.id))
         studies.change_state(session, study_id, Action.PREPARE)
 
@@ -284,9 +284,11 @@ def test_a_study_that_is_being_prepared_holds_a_place_as_a_trial_does(store, sub
             return one.open, len(one.running)
 
     assert found() == (1, 0), "within its quota, though its task may have no place yet"
-    with store.begin() as session:
-        session.get_one(Study, study_id).prepared_on = WORKER
+    preparing._begun(store, lease, [study_id], WORKER)
     assert found() == (1, 1)
+    with store.begin() as session:
+        [one] = cluster.running(session)
+        assert (one.study.id, one.trial, one.worker["host"]) == (study_id, None, "h")
     plan(store)
     pass_time(store, 9)
     plan(store)
@@ -297,6 +299,21 @@ def test_a_study_that_is_being_prepared_holds_a_place_as_a_trial_does(store, sub
         assert leases.without_place(session, [ann.group_id]) == set()
         studies.change_state(session, study_id, Action.RUN)
         assert leases.without_place(session, [ann.group_id]) == {ann.group_id}
+
+
+def test_what_a_dead_runner_prepared_holds_no_place(store, submit):
+    ann = submit("ann", running=False)
+    with store.begin() as session:
+        leases.claim(session, "one", 60)
+        [study] = session.scalars(select(Study))
+        studies.change_state(session, study.id, Action.PREPARE)
+        study.prepared_on = WORKER
+        held = update(Group).where(Group.id == ann.group_id)
+        session.execute(held.values(expires_at=func.now() - text("interval '1 second'")))
+    with store.begin() as session:
+        leases.claim(session, "two", 60)
+    with store.begin() as session:
+        assert session.scalars(select(Study.prepared_on)).one() is None
 
 
 def test_room_is_made_for_a_trial_that_others_lie_astride_of(store, submit):

@@ -7,7 +7,7 @@ import pytest
 
 from service.store import leads
 from service.store.leads import Holding
-from workers.capacity import Node, Resources, share
+from workers.capacity import Node, Place, Resources, share
 from workers.shares import Owner, Work, plan, wants
 
 TURN = 5
@@ -35,7 +35,7 @@ class User:
 
     def work(self, name: str, now: int) -> Work:
         demand = self.wakes[1] if 0 < self.wakes[0] <= now else self.demand
-        return Work(name, name, self.trial, demand, (0.0,), live=len(self.live))
+        return Work(name, name, self.trial, demand, (0.0,), live=len(self.live), running=(Place("n"),) * len(self.live))
 
     def held(self, begin: float, end: float) -> float:
         """Core-seconds."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.capacity import Node, Packing, Place, Resources
-from workers.shares import HOLD, Owner, Quota, Share, Work, plan, undecided
+from workers.shares import HOLD, Owner, Quota, Share, Work, plan, undecided, wants
 
 ONE = Resources(1)
 TWO_CORES = [Node("n", 2)]
@@ -193,6 +193,21 @@ def test_holders_are_those_who_run_and_whoever_is_next_is_told_whose_end_it_wait
     shares = plan([Node("n", 1)], [running, work("b", "bob")], {"ann": Owner(lead=60)})
     assert shares["a"] == Share(0, "the cluster is full: ann 1 CPU in 1 trial; the next places go to bob")
     assert shares["b"] == Share(1, "has 1 place, free as soon as trials of ann end")
+
+
+@pytest.mark.parametrize(
+    ("group", "quota", "expected"),
+    [
+        (work("a", demand=2, running=(Place("n"),)), Quota(), True),
+        (work("a", demand=2, live=2, running=(Place("n"),)), Quota(), True),  # one was sent to run, and waits
+        (work("a", demand=1, running=(Place("n"),)), Quota(), False),
+        (work("a", running=(Place("n"),)), Quota(trials=1), False),
+        (work("a", pause="its runner failed"), Quota(), False),
+        (work("a", trial=Resources(3)), Quota(), False),  # fits nowhere
+    ],
+)
+def test_an_owner_wants_more_where_others_could_leave_it_some(group, quota, expected):
+    assert wants(TWO_CORES, [group], quota) is expected
 
 
 def test_of_several_places_those_that_are_still_held_are_counted():
