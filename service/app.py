@@ -99,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ]
     for router in app.state.routers:
         app.include_router(router, dependencies=[Depends(ownership.check)])
+    app.state.metrics.expect(route.path_format for router in app.state.routers for route in router.routes)
     app.mount("/ui/static", StaticFiles(packages=[("service.web", "static")]))
     app.state.dashboard = Dashboard(database, settings.dashboard_trials)
     app.state.dashboard.mount(app)

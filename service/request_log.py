@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mudman import logs
+from service.metrics import NO_ROUTE
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class RequestLog:
 
     def _note(self, scope: Scope, status: int, seconds: float, raised: BaseException | None) -> None:
         method, path = scope["method"], quote(scope["path"])  # one line, whatever stands in it
-        route = getattr(scope.get("route"), "path_format", "none")  # of addresses that lead nowhere there is no end
+        route = getattr(scope.get("route"), "path_format", NO_ROUTE)
         self._observe(method, route, status, seconds, raised)
         level = logging.DEBUG if path in _QUIET and status < 400 else logging.INFO
         fields = {"method": method, "path": path, "status": status, "duration_ms": round(seconds * 1000, 1)}

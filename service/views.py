@@ -232,7 +232,9 @@ def _live(trial: Trial) -> Live:
 
 
 def trial_summary(trial: Trial) -> TrialSummary:
-    seconds = (trial.finished_at - trial.started_at).total_seconds() if trial.finished_at else None
+    seconds = None
+    if trial.finished_at:  # what no worker ever began has only waited
+        seconds = (trial.finished_at - trial.started_at).total_seconds() if trial.worker else 0.0
     return TrialSummary(
         ordinal=trial.ordinal,
         attempt=trial.attempt,

@@ -18,6 +18,23 @@ class KilledForMemory(RayActorError):
         return cls(error_msg=str(error))
 
 
+class Lost(RayActorError):
+    """What the process said cannot be had. Tune then lets the process go."""
+
+    @classmethod
+    def of(cls, error: Exception) -> "Lost":
+        return cls(error_msg=f"{type(error).__name__}: {error}")
+
+
+class NotStarted(RayActorError):
+    """The process was killed because it did not start."""
+
+    @classmethod
+    def within(cls, seconds: float) -> "NotStarted":
+        said = f"it did not start within start_seconds ({seconds:g} s) and was killed"
+        return cls(error_msg=said)
+
+
 def result_of(error: BaseException | None) -> TrialResult:
     """Of a trial whose process ended without handing in a result. ``error``: as Tune has it, if it has one."""
     text = str(error or "")

@@ -142,6 +142,11 @@ class Desk:
                 self._ready.append(attempt)
             self._changed.notify_all()
 
+    def waits(self, of: Callable[[str], bool]) -> bool:
+        """Whether any attempt that nobody has taken is of such a study."""
+        with self._changed:
+            return any(of(attempt.study_id) for attempt in self._ready)
+
     @property
     def waiting(self) -> int:
         """Attempts that were offered and that nobody has taken yet."""

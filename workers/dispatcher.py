@@ -30,7 +30,8 @@ from service.store.states import FINISHED, Action, RefusedTransition, State
 from service.store.tables import Event, Study
 from workers import lifeline, planner, problems
 from workers.database_url import handed_over
-from workers.exits import LEASE_LOST, NO_RAY
+from workers.exits import LEASE_LOST, NO_RAY, RAY_ENDED
+from workers.patience import Patience
 from workers.reservations import Reservations
 from workers.watcher import Watcher
 
@@ -65,8 +66,10 @@ class Dispatcher:
     swept: float = -math.inf
     """When old logs, events and keys were dropped last (monotonic seconds)."""
     sweeping: threading.Thread | None = None
-    outage: float = -math.inf
-    """When the database was seen to be away last (monotonic seconds)."""
+    patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.settings.lease_renewal, self.settings.lease_expiry, time.monotonic())
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; then every runner is asked to end and waited for."""
@@ -76,17 +79,19 @@ class Dispatcher:
                 self.turn()
             except DatabaseUnavailable as error:
                 log.warning("%s", error)
-                self.outage = time.monotonic()
+                self.patience.away(time.monotonic())
             stop.wait(self.settings.dispatcher_poll)
         self.end_runners()
 
     def turn(self) -> None:
         """Say that we live, see to runners that ended, share out, claim what is free and has a place."""
         with self.database.begin() as session:
-            leases.seen(session, self.id, platform.node(), os.getpid())
+            now = leases.seen(session, self.id, platform.node(), os.getpid())
+        self.patience.look(now, time.monotonic())
         for claim, process in list(self.runners):
             if process.poll() is not None:
-                self._ended(claim, 0 if self.asked.pop(process.pid, None) else process.returncode)
+                self._ended(claim, 0 if process.pid in self.asked else process.returncode)
+                self.asked.pop(process.pid, None)
                 self.runners.remove((claim, process))
             elif time.monotonic() - self.asked.get(process.pid, math.inf) > PATIENCE:
                 log.warning("the runner of group %s does not end: killed", claim.group_id, extra=claim.log_fields)
@@ -128,7 +133,7 @@ class Dispatcher:
         if any(now - asked <= PATIENCE for asked in self.asked.values()):
             return
         with self.database.begin() as session:
-            if not leases.claimable(session):
+            if not leases.claimable(session, self._expiry, take_over=self._may_judge):
                 return
             idle = leases.without_place(session, [claim.group_id for claim, _ in self.runners])
         for claim, process in self.runners:
@@ -159,11 +164,20 @@ class Dispatcher:
         except DatabaseUnavailable as error:
             log.warning("%s Leases that were not given back expire.", error)
 
+    @property
+    def _expiry(self) -> float:
+        return self.settings.lease_expiry + START_UP
+
+    @property
+    def _may_judge(self) -> bool:
+        return self.patience.over(time.monotonic())
+
     def _claim(self) -> Claim | None:
-        # While the database was away nobody could renew; runners that are alive do so before their leases are judged.
-        take_over = time.monotonic() - self.outage > self.settings.lease_expiry
         with self.database.begin() as session:
-            return leases.claim(session, self.id, self.settings.lease_expiry + START_UP, take_over=take_over)
+            claim = leases.claim(session, self.id, self._expiry, take_over=self._may_judge)
+        if claim and claim.expired:
+            log.warning("group %s: its lease had expired", claim.group_id, extra=claim.log_fields)
+        return claim
 
     def _spawn(self, claim: Claim) -> subprocess.Popen:
         command = [sys.executable, "-m", "workers", "runner", "--group", claim.group_id, "--epoch", str(claim.epoch)]
@@ -179,7 +193,7 @@ class Dispatcher:
 
     def _ended(self, claim: Claim, status: int) -> None:
         """A runner that ended by itself has given the lease back; any other one has not, so it is done here."""
-        failed = status not in (0, LEASE_LOST, NO_RAY)
+        failed = status not in (0, RAY_ENDED, LEASE_LOST, NO_RAY)
         reason = _reason(status)
         level = logging.WARNING if status else logging.INFO
         log.log(level, "group %s: runner %s", claim.group_id, reason, extra=claim.log_fields)
@@ -188,7 +202,7 @@ class Dispatcher:
             held = leases.release(
                 session, claim.group_id, claim.epoch, retry_after=pause if status else None, failed=failed
             )
-            if held and failed:
+            if held and (failed or status == RAY_ENDED):
                 for study in _unfinished(session, claim.group_id):
                     events.append(session, study.id, "lease_lost", {"reason": f"runner {reason}", "epoch": claim.epoch})
 
@@ -237,6 +251,8 @@ def _last_reason(session: Session, study_id: str) -> str:
 def _reason(status: int) -> str:
     if status < 0:
         return f"was killed by signal {-status} ({signal.Signals(-status).name})"
+    if status == RAY_ENDED:
+        return "was ended by Ray: the head of the cluster is gone"
     return "ended" if status == 0 else f"ended with exit status {status}"
 
 

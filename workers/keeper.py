@@ -13,7 +13,7 @@ from service.store import leases
 from service.store.database import Database, DatabaseUnavailable
 from service.store.leases import Lease
 from workers.desk import Desk
-from workers.exits import LEASE_LOST
+from workers.exits import FAILED, LEASE_LOST
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,6 @@ class LeaseKeeper(threading.Thread):
         self.lost.set()
         self._desk.halt()
         # Whatever the main thread hangs in (a Ray that is gone, a trial that does not obey), it ends.
-        timer = threading.Timer(LAST_WORDS, os._exit, (1 if self.failure else LEASE_LOST,))
+        timer = threading.Timer(LAST_WORDS, os._exit, (FAILED if self.failure else LEASE_LOST,))
         timer.daemon = True
         timer.start()

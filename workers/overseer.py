@@ -44,6 +44,8 @@ class Overseer(Forgetful, tune.Callback):
         self._seen = 0
         self._nodes: dict[str, str] = {}
         """Where each place is, as it said itself."""
+        self._devices: dict[str, str] = {}
+        """What each place computes on: two of one device are alike."""
         self._spoke: dict[str, float] = {}
         """When each place without a trial spoke last."""
         self._busy: dict[str, Attempt] = {}
@@ -57,6 +59,7 @@ class Overseer(Forgetful, tune.Callback):
     def hear(self, place: str, word: Word) -> bool:
         """What a place says; answers whether it is let go."""
         self._nodes[place] = node = word.worker["node_id"]
+        self._devices[place] = f"{node}/{word.worker.get('device')}"
         self._watch.hear(place, word.progress, time.monotonic())
         lost = word.result and causes.poisoned(word.result)
         if lost:
@@ -70,10 +73,10 @@ class Overseer(Forgetful, tune.Callback):
         # One that was withdrawn has to obey first: no other trial is begun beside it.
         if place in self._busy:
             return False
-        if not lost and (self._give(place, HANDOVER if word.result else 0) or self._may_stay()):
+        if not lost and (self._give(place, HANDOVER if word.result else 0) or self._may_stay(node)):
             self._spoke[place] = time.monotonic()
             return False
-        del self._nodes[place]
+        del self._nodes[place], self._devices[place]
         return True
 
     def lacks_places(self) -> bool:
@@ -121,21 +124,28 @@ class Overseer(Forgetful, tune.Callback):
 
     def _give(self, place: str, patience: float) -> bool:
         """The next trial to a place that is free, if there is one for it."""
-        node = self._nodes[place]
-        attempt = self._desk.take(place, lambda study_id: node not in self._places.avoid(study_id), patience)
+        node, device = self._nodes[place], self._devices[place]
+
+        def suits(study_id: str) -> bool:
+            others = {self._devices[at] for at, attempt in self._busy.items() if attempt.study_id != study_id}
+            return node not in self._places.avoid(study_id) and self._places.spread.suits(study_id, device, others)
+
+        attempt = self._desk.take(place, suits, patience)
         if attempt is None:
             return False
         book = self._books[attempt.study_id]
         self._busy[place] = attempt
+        self._places.spread.begins(attempt.study_id, device)
         self._watch.begin(place, book.spec.resources, time.monotonic())
         # Tune's next call of the same process comes after this one: Ray keeps the order of one caller.
         self._actor(place).begin.remote(_order(attempt, book))
         return True
 
-    def _may_stay(self) -> bool:
+    def _may_stay(self, node: str) -> bool:
         """Whether a free place waits for more. Not where the group has too many, and where something waits that is not
         for its node: another place is then asked for."""
-        return self._desk.allows(len(self._nodes)) and not self._desk.waiting
+        wrong = self._desk.waits(lambda study_id: node in self._places.avoid(study_id))
+        return self._desk.allows(len(self._nodes)) and not wrong
 
     def _see_off(self, trial: Trial) -> None:
         """The place is gone. If its trial has handed in no result, its process died; and if it never spoke, it died
@@ -145,9 +155,12 @@ class Overseer(Forgetful, tune.Callback):
         if self._trials.pop(place, None) is None:
             return  # seen off before
         spoke, node, error = place in self._nodes, self._nodes.pop(place, None), _error_of(trial)
+        self._devices.pop(place, None)
         result, node = causes.result_of(error), node or causes.node_of(error)
         attempt = self._desk.lose(place, result)
         if error is not None and not spoke:
+            # Whatever ended the process, the trial has not run: it gets its other attempts.
+            result = result.model_copy(update={"outcome": Outcome.LOST})
             attempt = self._desk.lose_waiting(result)
         if attempt:
             self._places.told(node, attempt, result)

@@ -16,6 +16,7 @@ from workers import cluster
 from workers.book import Attempt
 from workers.breaker import Breaker
 from workers.desk import Desk
+from workers.spread import Spread
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,12 @@ AVOID = "avoid"
 
 
 class Places:
-    """Of these resources. On Tune's thread."""
+    """Of these resources, for all of Tune's runs of a group. On Tune's thread."""
 
     def __init__(self, desk: Desk, resources: ResourcesSpec):
-        self._desk, self._resources = desk, resources
+        self._desk, self.resources = desk, resources
         self._breaker = Breaker()
+        self.spread = Spread()
         self.cornered = False
         """There is no place, and those that are asked for keep away from nodes that they need not keep away from any
         more: better to ask anew."""
@@ -58,7 +60,7 @@ class Places:
         self.cornered = not placed and any(self._waits_in_vain(trial) for trial in trials)
 
     def _possible(self) -> frozenset[str]:
-        return cluster.fitting(self._resources) - self._desk.quarantined
+        return cluster.fitting(self.resources) - self._desk.quarantined
 
     def _waits_in_vain(self, trial: Trial) -> bool:
         """Whether nobody needs the place any more, or a place that is asked for now may be where this one may not."""

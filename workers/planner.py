@@ -102,7 +102,7 @@ def _resources(one: Demand) -> Resources:
 
 def _pause(one: Demand) -> str:
     if one.group.failures == 0:
-        return f"its runner found no Ray cluster, or lost its lease: tried again in {math.ceil(one.pause)} s"
+        return f"its runner had no Ray cluster, or lost its lease: tried again in {math.ceil(one.pause)} s"
     runners = "its runner" if one.group.failures == 1 else f"{one.group.failures} runners in a row"
     return f"{runners} failed: tried again in {math.ceil(one.pause)} s"
 

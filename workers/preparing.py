@@ -1,5 +1,6 @@
 """The runner's side of preparing: from ``queued`` to ``running``, or to ``failed`` with the reason."""
 
+import functools
 import logging
 import math
 import time
@@ -23,6 +24,7 @@ from service.store.tables import Study
 from workers import cluster, problems
 from workers.capacity import Node, Resources
 from workers.desk import Desk
+from workers.outage import outlast
 from workers.prepare import prepare_studies
 from workers.study import StudyInHand
 
@@ -44,7 +46,8 @@ def prepare(
     was queued again keeps what was pinned and measured then. Raises ``ray.exceptions.RayError`` if the worker died of a
     group's only study: the next runner tries again.
     """
-    begun = [study for study in unfinished if study.state is not State.RUNNING and _begin(database, lease, study)]
+    unready = [study for study in unfinished if study.state is not State.RUNNING]
+    begun = [study for study in unready if outlast(desk, functools.partial(_begin, database, lease, study))]
     running = [study for study in unfinished if study.state is State.RUNNING]
     if begun:
         misfit = _await_room(database, desk, begun, settings.resource_grace)
@@ -55,7 +58,10 @@ def prepare(
             unprepared = [study for study in begun if not study.prepared]
             limit = settings.preparation_seconds
             answers |= _answers(unprepared, lambda studies: _ask_ray(database, lease, desk, studies, limit))
-        running += [study for study, answer in answers.items() if _conclude(database, lease, study, answer)]
+        # Measured for minutes, perhaps: an outage does not undo it.
+        for study, answer in answers.items():
+            if outlast(desk, functools.partial(_conclude, database, lease, study, answer)):
+                running.append(study)
     return running
 
 
@@ -67,8 +73,10 @@ def _begin(database: Database, lease: Lease, study: StudyInHand) -> bool:
     with database.begin() as session:
         leases.guard(session, lease)
         row = session.get(Study, study.id, with_for_update={"key_share": True})
-        if row is None or row.state != State.QUEUED or row.queued_at != study.queued_at:
+        if row is None or row.queued_at != study.queued_at or row.state not in (State.QUEUED, State.PREPARING):
             return False
+        if row.state == State.PREPARING:  # done before, and the answer was lost
+            return True
         studies.change_state(session, study.id, Action.PREPARE)
     log.info("study %s: %s", study.id, Action.PREPARE, extra={"study_id": study.id})
     return True
@@ -151,7 +159,7 @@ def _ask_ray(
         num_returns="streaming",
         max_retries=0,
         name=f"prepare {group[0].id}",
-        label_selector=cluster.away_from(_to_avoid(database, resources)),
+        label_selector=cluster.away_from(outlast(desk, functools.partial(_to_avoid, database, resources))),
     )
     stream = task.remote([study.spec.model_dump_json() for study in group])
 

@@ -1,11 +1,12 @@
 """A runner: holds the lease of one group and drives its studies to their end on Ray.
 
 ``python -m workers runner --group G --epoch E``, spawned by a dispatcher that has claimed the group. Ends with 0 when
-it has given the lease back, with ``LEASE_LOST`` when it lost it, with ``NO_RAY`` where no Ray answers, and with 1 on
-failure; the dispatcher tries again, and after five failures in a row the studies fail.
+it has given the lease back, and otherwise as ``workers.exits`` says; the dispatcher tries again, and after five
+failures in a row the studies fail.
 """
 
 import argparse
+import functools
 import logging
 import signal
 import threading
@@ -22,9 +23,10 @@ from service.store.states import FINISHED, State
 from service.store.tables import Study
 from workers import lifeline
 from workers.desk import Desk
-from workers.exits import LEASE_LOST, NO_RAY, RayUnavailable
+from workers.exits import FAILED, LEASE_LOST, NO_RAY, RayUnavailable
 from workers.keeper import LAST_WORDS, LeaseKeeper
 from workers.ledger import Ledger
+from workers.outage import outlast
 from workers.study import StudyInHand
 
 log = logging.getLogger(__name__)
@@ -64,13 +66,12 @@ def _failed(database: Database, lease: Lease, keeper: LeaseKeeper, error: Except
     _say_why(database, lease, error)
     if keeper.lost.is_set() and keeper.failure is None:
         return LEASE_LOST
-    return NO_RAY if isinstance(error, RayUnavailable) else 1
+    return NO_RAY if isinstance(error, RayUnavailable) else FAILED
 
 
 def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keeper: LeaseKeeper) -> None:
-    with database.begin() as session:
-        study_ids = leases.to_take_over(session, lease.group_id)
-    studies = [StudyInHand(database, lease, study_id) for study_id in study_ids]
+    study_ids = outlast(desk, functools.partial(_to_take_over, database, lease))
+    studies = [outlast(desk, functools.partial(StudyInHand, database, lease, study_id)) for study_id in study_ids]
     unfinished = [study for study in studies if not study.state.finished]
     if not (all(study.state is State.PAUSED for study in unfinished) or desk.halted):
         try:
@@ -84,6 +85,11 @@ def _run(settings: Settings, database: Database, lease: Lease, desk: Desk, keepe
     log.info("group %s: given back", lease.group_id)
 
 
+def _to_take_over(database: Database, lease: Lease) -> list[str]:
+    with database.begin() as session:
+        return leases.to_take_over(session, lease.group_id)
+
+
 def _drive(
     settings: Settings,
     database: Database,
@@ -93,11 +99,12 @@ def _drive(
     unfinished: list[StudyInHand],
 ) -> None:
     resources = unfinished[0].spec.resources
-    if any(study.spec.resources != resources for study in unfinished):
+    if len({(study.spec.resources.cpus, study.spec.resources.gpus) for study in unfinished}) > 1:
         raise ValueError(f"the studies of group {lease.group_id} ask for different resources")
     # Ray is imported now, not at the top, so that the lease is renewed while that goes on.
     from workers import preparing, tuning
     from workers.cluster import attached
+    from workers.places import Places
 
     with attached(settings.ray_address, desk):
         _obey_signals(desk)  # once more: Ray has put a handler of its own in their place
@@ -110,8 +117,8 @@ def _drive(
         ledger = Ledger(database, lease, desk, hands, lambda: keeper.max_live)
         ledger.start()
         try:
-            books = {study.id: study.book for study in hands.values()}
-            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, resources))
+            books, where = {study.id: study.book for study in hands.values()}, Places(desk, resources)
+            _again_and_again(desk, lambda: tuning.run(lease.group_id, desk, books, where, settings.start_seconds))
         finally:
             desk.halt()
             ledger.finish(timeout=LAST_WORDS / 2)

@@ -11,13 +11,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mudman import logs
 from mudman.faults import MudmanError
-from service import problems
+from service import exposition, problems
 from service.access import auditing, cookie, exposure, rules
 from service.access.caller import Caller, current
 from service.access.limits import Limits
 from service.access.recognition import recognise
 from service.access.refusals import CrossSite, InsufficientScope, NotAuthenticated
+from service.metrics import condition
 from service.store import scopes
+from service.store.database import DatabaseUnavailable
 from service.store.settings import Settings
 
 
@@ -58,12 +60,13 @@ class Gate:
     async def _admit(self, request: Request) -> None:
         """Finds who asks. Raises why they are turned away."""
         anybody = request.state.caller
-        exposure.check_host(self._settings, request.headers.get("host"), request.scope.get("server"))
+        path = request.scope["path"]  # not that of its URL, which is put together from what the client says of the host
+        if not (self._asks and path in rules.PROBED):
+            exposure.check_host(self._settings, request.headers.get("host"), request.scope.get("server"))
         if not self._asks:
             _is(request, Caller(anybody.address, scopes.Scope.ADMIN))
             return
-        # Not the path of its URL, which is put together from what the client says of the host.
-        needed = rules.needed(request.method, request.scope["path"])
+        needed = rules.needed(request.method, path)
         if needed is None:
             self._limits.count(anybody)
             _is(request, anybody)
@@ -112,6 +115,8 @@ def _refusal(request: Request, error: MudmanError) -> Response:
         query = request.scope["query_string"].decode("latin-1")
         wanted = request.scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/ui/sign-in?next={quote(wanted, safe='')}", 303)
+    if isinstance(error, DatabaseUnavailable) and (request.method, request.scope["path"]) == ("GET", rules.METRICS):
+        return exposition.of_families(condition(error))  # who asks is not known: nothing else is told
     return problems.document(request, error)
 
 

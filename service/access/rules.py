@@ -6,6 +6,9 @@ from service.store.scopes import Scope
 SAFE = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("/healthz", "/readyz", "/ui/sign-in", "/ui/sign-out", "/favicon.ico")
 """Supervisors and load balancers have no token, and neither has who signs in."""
+METRICS = "/metrics"
+PROBED = ("/healthz", "/readyz", METRICS)
+"""What machines ask by the address of one process, which is in nobody's list of names."""
 _OPEN_BELOW = "/ui/static/"
 _ADMIN = ("tokens", "audit")
 

@@ -38,7 +38,7 @@ Check = Callable[[Site], Iterator[Finding]]
 def examine(state_dir: Path | None = None, url: str | None = None) -> list[Finding]:
     """Every check in order; a broken part keeps no other from being looked at."""
     from service import endpoint
-    from service.doctor import database, machine, software, sweeps, system
+    from service.doctor import database, machine, ray_head, software, sweeps, system
     from service.installation import database_url, embedded
 
     findings = [*software.checks()]
@@ -56,7 +56,7 @@ def examine(state_dir: Path | None = None, url: str | None = None) -> list[Findi
         configured = settings.database_url is not None or settings.database_url_file is not None
         findings.append(broken("database", error) if configured else Finding("database", None, "none is configured"))
     site = Site(settings, where, api, address)
-    for check in (system.checks, machine.checks, database.checks, sweeps.checks):
+    for check in (system.checks, machine.checks, ray_head.checks, database.checks, sweeps.checks):
         findings += check(site)
     return findings
 

@@ -1,7 +1,7 @@
 """The database: does it answer, is it the right one, do its clock and its tables agree with ours."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from sqlalchemy import text
@@ -16,6 +16,7 @@ from service.store.tables import OPTUNA_SCHEMA
 MAJOR = 18
 """Of Postgres, in what we package; older ones down to 15 are known to work."""
 OLDEST = 15
+_NEWER = "update this installation (pip, or the images) to that version at least; the database needs nothing"
 SKEW = 5.0
 """Seconds between two clocks at which logs of one event no longer stand beside each other."""
 
@@ -40,16 +41,16 @@ def checks(site: Site) -> Iterator[Finding]:
         yield broken("database", error)
 
 
-def version(session: Session) -> Finding:
+def version(session: Session, oldest: int = OLDEST) -> Finding:
     major = session.scalar(text("select current_setting('server_version_num')::int / 10000"))
-    ok = major >= OLDEST
+    ok = major >= oldest
     return Finding("Postgres", ok, str(major), None if ok else f"move to Postgres {MAJOR}: pg_dump and restore")
 
 
-def clock(session: Session) -> Finding:
-    before = time.time()
+def clock(session: Session, ours: Callable[[], float] = time.time) -> Finding:
+    before = ours()
     theirs = session.scalar(text("select extract(epoch from clock_timestamp())::float8"))
-    skew = theirs - (before + time.time()) / 2
+    skew = theirs - (before + ours()) / 2
     if abs(skew) > SKEW:
         says = f"the database's is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
         return Finding("clock", False, says, "synchronise both machines (chrony, systemd-timesyncd)")
@@ -59,6 +60,8 @@ def clock(session: Session) -> Finding:
 def migrations(session: Session) -> Finding:
     if migrate.is_current(session):
         return Finding("migrations", True, migrate.head())
+    if newer := migrate.unknown(session):
+        return Finding("migrations", False, f"a newer version of mudman made the tables ({newer})", _NEWER)
     return Finding("migrations", False, "not this version's tables", "python -m service.store.migrate")
 
 
@@ -66,13 +69,15 @@ def optuna(session: Session) -> Finding:
     table = f"{OPTUNA_SCHEMA}.alembic_version"
     if session.scalar(text("select to_regclass(:table)"), {"table": table}) is None:
         return Finding("Optuna's tables", False, "there are none", "python -m service.store.migrate")
-    found, head = session.scalar(text(f"select version_num from {table}")), _optuna_head()
-    remedy = None if found == head else "python -m service.store.migrate"
-    return Finding("Optuna's tables", found == head, found if found == head else f"{found}, not {head}", remedy)
+    found, (head, *older) = session.scalar(text(f"select version_num from {table}")), _optuna_revisions()
+    if found == head:
+        return Finding("Optuna's tables", True, found)
+    remedy = "python -m service.store.migrate" if found in older else _NEWER
+    return Finding("Optuna's tables", False, f"{found}, not {head}", remedy)
 
 
-def _optuna_head() -> str:
-    """From Optuna's own migrations: asking its storage would create tables."""
+def _optuna_revisions() -> list[str]:
+    """The newest first. From Optuna's own migrations: asking its storage would create tables."""
     from importlib.resources import files
 
     from alembic.config import Config
@@ -81,4 +86,4 @@ def _optuna_head() -> str:
     config = Config()
     config.set_main_option("script_location", str(files("optuna.storages._rdb") / "alembic").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    return ScriptDirectory.from_config(config).get_current_head()
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]

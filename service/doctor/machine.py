@@ -21,7 +21,7 @@ MOUNTED_SECRETS = Path("/run/secrets")
 def checks(site: Site) -> Iterator[Finding]:
     yield state_folder(site.settings.state_dir)
     yield room(site.settings.state_dir)
-    yield data_root(site.settings.data_root)
+    yield data_root(site.settings.data_root, dispatches=site.settings.ray_address != "auto")
     yield artifacts(site.settings.artifacts)
     if importlib.util.find_spec("ray") is None:
         yield Finding("shared memory", None, "Ray is not installed here")
@@ -49,15 +49,18 @@ def state_folder(folder: Path) -> Finding:
     return Finding("state folder", True, str(folder))
 
 
-def room(folder: Path) -> Finding:
+def room(folder: Path, wanted: float = ROOM) -> Finding:
     free = shutil.disk_usage(_nearest(folder)).free
-    if free < ROOM:
-        remedy = f"free {ROOM / 1e9:g} GB, or set MUDMAN_STATE_DIR to a folder on another disk"
+    if free < wanted:
+        remedy = f"free {wanted / 1e9:g} GB, or set MUDMAN_STATE_DIR to a folder on another disk"
         return Finding("disk", False, f"{free / 1e9:.1f} GB free for {folder}", remedy)
     return Finding("disk", True, f"{free / 1e9:.1f} GB free")
 
 
-def data_root(folder: Path) -> Finding:
+def data_root(folder: Path, *, dispatches: bool = False) -> Finding:
+    """``dispatches``: here runs a dispatcher of a cluster, which reads nothing below it: API and workers do."""
+    if dispatches and not folder.exists():
+        return Finding("data root", None, f"there is no {folder}; a dispatcher needs none")
     if not folder.is_dir():
         return Finding("data root", False, f"{folder} is no folder", "make it, or correct MUDMAN_DATA_ROOT")
     if not os.access(folder, os.R_OK | os.X_OK):
@@ -76,13 +79,13 @@ def artifacts(place: str | None) -> Finding:
     return Finding("artifacts", True, place)
 
 
-def shared_memory(folder: Path) -> Finding:
+def shared_memory(folder: Path, wanted: float = SHARED_MEMORY) -> Finding:
     if not folder.is_dir():
         return Finding("shared memory", None, f"there is no {folder}")
     total = shutil.disk_usage(folder).total
-    if total < SHARED_MEMORY:
+    if total < wanted:
         remedy = "give the container more: docker run --shm-size=512m (Compose: shm_size)"
-        return Finding("shared memory", False, f"{total / 1e6:.0f} MB, and Ray takes {SHARED_MEMORY / 1e6:.0f}", remedy)
+        return Finding("shared memory", False, f"{total / 1e6:.0f} MB, and Ray takes {wanted / 1e6:.0f}", remedy)
     return Finding("shared memory", True, f"{total / 1e6:.0f} MB")
 
 

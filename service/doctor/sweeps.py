@@ -41,8 +41,8 @@ def dispatcher(session: Session, within: float) -> Finding:
 
 
 def room(session: Session) -> Finding:
-    """What unfinished studies ask for against the nodes that are alive."""
-    there = [node for node, alive in nodes.known(session) if alive]
+    """What unfinished studies ask for against the nodes that are alive and can run trials."""
+    there = [node for node, alive in nodes.able(session) if alive]
     cpus, gpus = gauges.held("cpus").label("cpus"), gauges.held("gpus").label("gpus")
     wanted = session.execute(
         select(cpus, gpus, func.count().label("studies")).where(Study.state.in_(LIVE)).group_by(cpus, gpus)
@@ -53,7 +53,7 @@ def room(session: Session) -> Finding:
             says = f"{words}: none has the {ask.cpus:g} CPUs and {ask.gpus:g} GPUs that {ask.studies} studies ask for"
             return Finding("nodes", False, says, "start a worker that is large enough, or ask for less")
     if not there and not wanted:
-        return Finding("nodes", None, "none is known, and no study asks for one")
+        return Finding("nodes", None, "none that runs trials is alive, and no study asks for one")
     return Finding("nodes", True, words)
 
 

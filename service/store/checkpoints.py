@@ -61,10 +61,10 @@ def of(session: Session, study: Study) -> dict[int, Kept]:
     return dict(sorted(found.items()))
 
 
-def doom(session: Session, study_ids: Collection[str]) -> None:
-    """What these studies kept is to be removed from the artifact store."""
-    if study_ids:
-        rows = [{"prefix": study_id} for study_id in study_ids]
+def doom(session: Session, folders: Collection[str]) -> None:
+    """These are to be removed from the artifact store: a study's, or one attempt's (``mudman.artifacts``)."""
+    if folders:
+        rows = [{"prefix": folder} for folder in folders]
         session.execute(insert(DoomedArtifact).values(rows).on_conflict_do_nothing())
 
 
@@ -74,6 +74,8 @@ _LET_GO = text(
     and result #>> '{checkpoint,key}' is not null
     """
 )
+# Each attempt's own, also of those that left a part of their files: what a retry of the study keeps is to stay.
+_FOLDERS = text("select study_id || '/' || ordinal || '-' || attempt from mudman.trial where study_id = any(:studies)")
 _OLD = text(
     """
     select id from mudman.study where spec #>> '{repeats,keep}' = 'true'
@@ -89,7 +91,7 @@ def let_go(database: Database, days: int, batch: int) -> int:
     with database.begin() as session:
         old = list(session.scalars(_OLD, {"days": days, "batch": batch}))
         session.execute(_LET_GO, {"studies": old})
-        doom(session, old)
+        doom(session, session.scalars(_FOLDERS, {"studies": old}).all())
     return len(old)
 
 

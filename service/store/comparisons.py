@@ -162,8 +162,9 @@ def _add(session: Session, comparison: Comparison, added: dict[str, StudySpec], 
 
 def sharing(spec: StudySpec) -> str:
     """Equal for studies that may share a lease: one runner, one loaded model, the same token batches and places."""
-    shared = spec.model_dump(mode="json", include={"model", "forget", "retain", "batch", "resources"})
-    return json.dumps(shared | {"seed": spec.seeds.data}, sort_keys=True)
+    shared = spec.model_dump(mode="json", include={"model", "forget", "retain", "batch"})
+    place = spec.resources.model_dump(mode="json", include={"cpus", "gpus"})
+    return json.dumps(shared | {"place": place, "seed": spec.seeds.data}, sort_keys=True)
 
 
 def _same(session: Session, spec: ComparisonSpec, identity: str) -> Comparison | None:

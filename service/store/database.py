@@ -24,7 +24,8 @@ FROZEN = "10s"
 was cut, in the middle of one would keep its locks for ever, and so others from taking over its lease or cancelling."""
 
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
-_AWAY = ("08", "25P03", "57P01", "57P02", "57P03")
+_AWAY = ("08", "25006", "25P03", "57P01", "57P02", "57P03")
+"""Among them one that takes no writes: a standby, until it has taken over."""
 _EXHAUSTED = "53"
 _BUSY = ("57014", "55P03", "40P01", "40001")  # a statement or lock timeout, a deadlock, a serialization failure
 _NOT_MIGRATED = ("42P01", "42703", "3F000")

@@ -59,6 +59,8 @@ class Claim(Lease):
     study_ids: list[str] = field(default_factory=list)
     failures: int = 0
     """Runners in a row that ended without finishing a trial."""
+    expired: bool = False
+    """Whether the group was held before, by somebody who did not renew."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ class Renewal:
     """Trials that the group may run at once; None: as many as its studies ask for."""
 
 
+def _free(take_over: bool, expiry: float) -> ColumnElement[bool]:
+    """That nobody holds the group. A lease that ends later than any could was given before the clock was set back."""
+    if not take_over:
+        return Group.expires_at.is_(None)
+    last = func.now() + datetime.timedelta(seconds=2 * expiry)
+    return or_(Group.expires_at.is_(None), Group.expires_at < func.now(), Group.expires_at > last)
+
+
 def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True) -> Claim | None:
     """Take the most urgent group that has work and no living lease, for ``expiry`` seconds; None if there is none.
 
@@ -76,12 +86,9 @@ def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True
     is left alone unless it has something of the second kind. Whoever takes over an expired lease says so in the
     studies' events; without ``take_over`` it is left to its holder.
     """
-    free = Group.expires_at.is_(None)
-    if take_over:
-        free = or_(free, Group.expires_at < func.now())
     group = session.scalars(
         select(Group)
-        .where(free, _has_work())
+        .where(_free(take_over, expiry), _has_work())
         .order_by(Group.priority.desc(), Group.created_at, Group.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -89,7 +96,7 @@ def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True
     if group is None:
         return None
     expired = group.expires_at is not None
-    before = {"owner": group.owner, "epoch": group.epoch}
+    before = {"owner": group.owner, "epoch": group.epoch, "reason": "the lease was not renewed and has expired"}
     group.owner, group.epoch, group.not_before = owner, group.epoch + 1, None
     group.expires_at = func.now() + datetime.timedelta(seconds=expiry)
     group.failures += int(expired)
@@ -103,7 +110,7 @@ def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True
             if expired:
                 events.append(session, study_id, "lease_lost", before)
             events.append(session, study_id, "claimed", {"owner": owner, "epoch": group.epoch})
-    return Claim(group.id, group.epoch, owner, [study_id for study_id, _ in studies], group.failures)
+    return Claim(group.id, group.epoch, owner, [study_id for study_id, _ in studies], group.failures, expired)
 
 
 def _has_work() -> ColumnElement[bool]:
@@ -114,9 +121,9 @@ def _has_work() -> ColumnElement[bool]:
     )
 
 
-def claimable(session: Session) -> bool:
-    """Whether a group that nobody holds has work and a place."""
-    return bool(session.scalar(select(exists().where(Group.expires_at.is_(None), _has_work()))))
+def claimable(session: Session, expiry: float, *, take_over: bool = True) -> bool:
+    """Whether there is a group that could be claimed."""
+    return bool(session.scalar(select(exists().where(_free(take_over, expiry), _has_work()))))
 
 
 def without_place(session: Session, group_ids: Sequence[str]) -> set[str]:
@@ -195,13 +202,14 @@ def _held(group_id: str, epoch: int) -> Update:
 # ------------------------------------------------------------------------------------------------------ dispatchers
 
 
-def seen(session: Session, dispatcher_id: str, host: str, pid: int) -> None:
-    """The dispatcher is alive now. Those that nobody saw for a day are forgotten: each start has a name of its own."""
+def seen(session: Session, dispatcher_id: str, host: str, pid: int) -> float:
+    """The dispatcher is alive now, by the database's clock, which it is told (seconds). Those that nobody saw for a day
+    are forgotten: each start has a name of its own."""
     session.execute(delete(Dispatcher).where(Dispatcher.seen_at < func.now() - datetime.timedelta(days=1)))
     now = {"host": host, "pid": pid, "seen_at": func.now()}
-    session.execute(
-        insert(Dispatcher).values(id=dispatcher_id, **now).on_conflict_do_update(index_elements=["id"], set_=now)
-    )
+    said = insert(Dispatcher).values(id=dispatcher_id, **now)
+    said = said.on_conflict_do_update(index_elements=["id"], set_=now).returning(Dispatcher.seen_at)
+    return session.scalars(said).one().timestamp()
 
 
 def dispatchers(session: Session, within: float) -> list[Dispatcher]:

@@ -83,12 +83,28 @@ def is_current(session: Session) -> bool:
     return session.execute(text(f"select version_num from {table}")).scalars().all() == [head()]
 
 
+def unknown(session: Session) -> str | None:
+    """The revision of a database that a newer version has migrated."""
+    table = f"{SCHEMA}.{VERSION_TABLE}"
+    if session.execute(text("select to_regclass(:table)"), {"table": table}).scalar_one() is None:
+        return None
+    found = session.execute(text(f"select version_num from {table}")).scalars()
+    return next((revision for revision in found if revision not in revisions()), None)
+
+
 @cache
 def head() -> str:
     """Newest revision that this version knows."""
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+def revisions() -> list[str]:
+    """Every revision that this version knows."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
 
 
 def alembic_config(connection: Connection | None = None):

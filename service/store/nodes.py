@@ -49,6 +49,11 @@ def known(session: Session) -> list[tuple[Node, bool]]:
     return [(node, there) for node, there in session.execute(select(Node, alive).order_by(Node.host, Node.id))]
 
 
+def able(session: Session) -> list[tuple[Node, bool]]:
+    """Those of them that can run trials. Ray's head cannot: it has no cores."""
+    return [(node, there) for node, there in known(session) if node.cpus > 0]
+
+
 def quarantine(session: Session, node_id: str, seconds: float, reason: str) -> bool:
     """Send no trial there for ``seconds``; 0 or less ends a quarantine. False where the node is unknown."""
     ends = {"quarantined_until": func.now() + datetime.timedelta(seconds=seconds), "quarantine_reason": reason}

@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     """Seconds that a study waits for a node that is large enough for its trials; then it fails, unless such a node was
     there within a day."""
     preparation_seconds: FiniteFloat = Field(3600.0, gt=0)
+    start_seconds: FiniteFloat = Field(300.0, gt=0)
     """Seconds that the preparation of one study may take, once it has begun; then the study fails."""
     owner_weights: dict[str, Annotated[FiniteFloat, Field(gt=0)]] = Field({}, examples=[{"some owner": 2}])
     """Shares of the cluster that owners have beside each other, by name; 1 for those that are not named."""

@@ -192,11 +192,12 @@ class Trial(Table):
     progress: Mapped[dict[str, Any] | None]
     """Latest ``mudman.results.Progress`` of a running attempt."""
     worker: Mapped[dict[str, Any] | None]
-    """Node, process and device that runs it."""
+    """Node, process and device that runs it; until it has ended also ``heard_at``, the time of its last word."""
     run_again: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Somebody asked for another attempt at this ordinal, which had ended for good without counting."""
     started_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime.datetime | None]
+    """When its end was stored; of one that cannot say how long it took, when it was last heard of."""
 
 
 class OutcomeCount(Table):
@@ -208,7 +209,7 @@ class OutcomeCount(Table):
     outcome: Mapped[str] = mapped_column(primary_key=True)
     attempts: Mapped[int]
     seconds: Mapped[float]
-    """From their starts to their ends, added up."""
+    """That they took, added up: see ``service.statistics.compute.Attempt``."""
 
 
 class DeletedUsage(Table):
@@ -240,8 +241,8 @@ class EnqueuedTrial(Table):
 
 
 class DoomedArtifact(Table):
-    """A folder of the artifact store that nothing refers to any more: noted in the transaction that let go of it, so
-    that it is removed whatever dies."""
+    """A folder of the artifact store, a study's or an attempt's, that nothing refers to any more: noted in the
+    transaction that let go of it, so that it is removed whatever dies."""
 
     __tablename__ = "doomed_artifact"
 

@@ -41,7 +41,8 @@ START = text(
 PROGRESS = text(
     f"""
     with {leases.HELD}, stored as (
-        update {SCHEMA}.trial set progress = said.progress, worker = said.worker,
+        update {SCHEMA}.trial set progress = said.progress,
+            worker = said.worker || jsonb_build_object('heard_at', now()),
             started_at = case when trial.worker is null then now() else started_at end
         from held, jsonb_to_recordset(cast(:reports as jsonb))
             as said(study_id text, ordinal int, attempt int, progress jsonb, worker jsonb)
@@ -53,16 +54,20 @@ PROGRESS = text(
 )
 """No row: the lease is lost."""
 
+_HEARD_AT = "cast(worker ->> 'heard_at' as timestamptz)"
+_ELAPSED = "case when worker is null then 0 else extract(epoch from finished_at - started_at) end"
+
 END = text(
     f"""
     with {leases.HELD}, ended as (
         update {SCHEMA}.trial set outcome = :outcome, value = cast(:value as float8), result = cast(:result as jsonb),
-            log = :log, progress = null, finished_at = now()
+            log = :log, progress = null, worker = worker - 'heard_at',
+            finished_at = case when :timed then now() else coalesce({_HEARD_AT}, now()) end
         from held where study_id = :study_id and ordinal = :ordinal and attempt = :attempt and outcome is null
-        returning study_id, outcome, optuna_id, extract(epoch from finished_at - started_at) as seconds
+        returning study_id, outcome, optuna_id, coalesce(nullif(seconds, 0), {_ELAPSED}) as spent
     ), {optuna_rows.ENDED}, counted as (
         insert into {SCHEMA}.outcome_count as kept (study_id, outcome, attempts, seconds)
-        select study_id, outcome, 1, seconds from ended
+        select study_id, outcome, 1, spent from ended
         on conflict (study_id, outcome)
             do update set attempts = kept.attempts + 1, seconds = kept.seconds + excluded.seconds
     ), forgiven as (
@@ -76,4 +81,5 @@ END = text(
     """
 )
 """No row: the lease is lost; ``last_event`` null: the end was known. ``verdict``: runners that failed before are
-forgotten."""
+forgotten. ``timed``: the attempt itself says how long it took. Whatever does not, was over with its last word: who
+records its end may have come hours later."""

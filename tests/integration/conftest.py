@@ -44,6 +44,11 @@ class Server:
         """Open connections are cut, what was committed stays."""
         self._postgres.stop()
 
+    def kill(self) -> None:
+        """As by ``kill -9``."""
+        self._postgres.process.kill()
+        self._postgres.process.wait()
+
     def url(self, database: str) -> str:
         return make_url(self._postgres.url()).set(database=database).render_as_string(hide_password=False)
 

@@ -51,14 +51,16 @@ def address(settings):
         yield address
 
 
-def keep(database, artifacts, child: str, ordinal: int, number: int, value: float, agreement="bit-equal") -> None:
+def keep(
+    database, artifacts, child: str, ordinal: int, number: int, value: float, agreement="bit-equal", attempt=1
+) -> None:
     """As a node does: the files, then the result."""
-    store, key = Artifacts(artifacts), f"{child}/{number}-1"
+    store, key = Artifacts(artifacts), f"{child}/{number}-{attempt}"
     for name, content in FILES.items():
         store.put_bytes(f"{key}/{name}", content)
     files = [described(Path(artifacts, key, name)) for name in sorted(FILES)]
     kept = Checkpoint(ordinal=ordinal, agreement=agreement, difference=0.0, files=tuple(files), key=key)
-    finish(database, child, number, result(Outcome.VALID, value, checkpoint=kept))
+    finish(database, child, number, result(Outcome.VALID, value, checkpoint=kept), attempt)
 
 
 def complete(database, study_id: str) -> None:
@@ -305,6 +307,30 @@ def test_the_old_are_let_go_and_can_be_kept_anew(keeping_api, database, artifact
     assert retention.drop_old(database, settings)["artifacts"] == 0
     anew = keeping_api.post(f"/studies/{study_id}/checkpoints")
     assert (anew.status_code, anew.json()["name"]) == (201, "kept long ago-kept-2")
+
+
+def test_what_a_retry_keeps_is_not_let_go_with_the_rest(keeping_api, database, artifacts, settings):
+    """Of a study that was let go while the store was away."""
+    study_id = searched(keeping_api, database, "kept in two goes")
+    child = keeping_api.post(f"/studies/{study_id}/checkpoints", json={"best": 2}).json()["id"]
+    keep(database, artifacts, child, 1, 0, FOUND[1])
+    finish(database, child, 1, result(Outcome.ERROR))
+    complete(database, child)
+    with database.begin() as session:
+        row = studies.get(session, child)
+        row.finished_at = row.finished_at.replace(year=row.finished_at.year - 1)
+    retention.drop_old(database, settings.model_copy(update={"artifacts": None}))
+    assert keeping_api.post(f"/studies/{child}/retry").status_code == 200
+    keep(database, artifacts, child, 3, 1, FOUND[3], attempt=2)
+    complete(database, child)
+    retention.drop_old(database, settings)
+    stored = Artifacts(artifacts)
+    assert stored.keys(f"{child}/0-1") == []
+    assert len(stored.keys(f"{child}/1-2")) == len(FILES)
+    [kept] = keeping_api.get(f"/studies/{study_id}/checkpoints").json()["items"]
+    assert kept["ordinal"] == 3
+    card = keeping_api.get(f"/studies/{study_id}/checkpoints/3/README.md")
+    assert (card.status_code, card.content) == (200, FILES["README.md"])
 
 
 def test_they_go_with_the_study_that_kept_them(keeping_api, database, artifacts, settings):

@@ -76,6 +76,17 @@ def test_with_tokens_names_are_limited_where_they_are_given(database, door, ann)
         assert '["sweeps.example.org"]' in assert_problem(refused, 403, "wrong-host")["detail"]
 
 
+@pytest.mark.parametrize("named", ["10.0.0.7:8080", "[fd00::7]:8080", "other.example"])
+def test_probes_and_prometheus_come_by_the_address_of_one_process(database, ann, named):
+    with guarded(database, hosts=["sweeps.example"]) as strict:
+        assert strict.get("/healthz", headers={"Host": named}).status_code == 200
+        assert strict.get("/readyz", headers={"Host": named}).json()["checks"]["database"] == "ok"
+        assert_problem(strict.get("/metrics", headers={"Host": named}), 401)
+        assert "mudman_database_up" in strict.get("/metrics", headers=shown(ann) | {"Host": named}).text
+        for path in ("/studies", "/metrics/", "/ui/sign-in", "/openapi.json"):
+            assert_problem(strict.get(path, headers=shown(ann) | {"Host": named}), 403, "wrong-host")
+
+
 @pytest.mark.parametrize(
     "named", ["x/healthz?", "x/ui/static/a?", "x/healthz#", "/healthz?", "x:80/healthz?", "a b", "x@y"]
 )

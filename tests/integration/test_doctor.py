@@ -5,14 +5,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from served import served
 from sqlalchemy import text
 
 from mudman import presets
 from mudman.specs import parse
 from service import doctor
+from service.app import create_app
 from service.doctor import Finding, database, machine, software, sweeps, system
 from service.endpoint import Endpoint
 from service.installation import embedded
@@ -105,6 +108,56 @@ def test_a_database_that_is_not_migrated(state_dir, postgres, monkeypatch):
     empty.close()
 
 
+def test_a_database_of_a_newer_version_is_not_to_be_migrated(state_dir, site, monkeypatch):
+    with site.begin() as session:
+        session.execute(text("update mudman.mudman_version set version_num = '9999'"))
+        session.execute(text("update optuna.alembic_version set version_num = 'v99.0.0'"))
+    found = examine(state_dir, site, monkeypatch)
+    assert broken(found).keys() == {"migrations", "Optuna's tables"}
+    assert "9999" in found["migrations"].found
+    for name in ("migrations", "Optuna's tables"):
+        assert found[name].remedy.startswith("update this installation")
+
+
+def test_optunas_tables_of_an_older_version(state_dir, site, monkeypatch):
+    with site.begin() as session:
+        now = session.scalar(text("select version_num from optuna.alembic_version"))
+        session.execute(text("update optuna.alembic_version set version_num = 'v3.0.0.d'"))
+    found = examine(state_dir, site, monkeypatch)
+    assert broken(found) == {"Optuna's tables": f"v3.0.0.d, not {now}"}
+    assert found["Optuna's tables"].remedy == "python -m service.store.migrate"
+
+
+def test_a_postgres_that_is_too_old_and_a_clock_that_is_wrong(site):
+    with site.begin() as session:
+        old = database.version(session, oldest=99)
+        ahead = database.clock(session, lambda: time.time() - 60)
+        behind = database.clock(session, lambda: time.time() + 60)
+    assert (old.ok, old.remedy) == (False, "move to Postgres 18: pg_dump and restore")
+    assert (ahead.ok, ahead.found) == (False, "the database's is 60 s ahead")
+    assert (behind.ok, behind.found) == (False, "the database's is 60 s behind")
+    assert "chrony" in behind.remedy
+
+
+def test_too_little_room_on_disk_and_in_shared_memory(tmp_path):
+    full = machine.room(tmp_path / "not" / "made", wanted=1e18)
+    assert (full.ok, "GB free for" in full.found) == (False, True)
+    assert "MUDMAN_STATE_DIR" in full.remedy
+    small = machine.shared_memory(tmp_path, wanted=1e18)
+    assert (small.ok, "--shm-size" in small.remedy) == (False, True)
+    assert machine.shared_memory(tmp_path / "none").ok is None
+
+
+def test_a_dispatcher_of_a_cluster_needs_no_data_root(state_dir, monkeypatch):
+    """In its container the image names one, and nothing is mounted there."""
+    monkeypatch.setenv("MUDMAN_DATA_ROOT", str(state_dir / "none"))
+    assert machine.data_root(state_dir / "none").ok is False
+    assert machine.data_root(state_dir / "none", dispatches=True).ok is None
+    monkeypatch.setenv("MUDMAN_RAY_ADDRESS", "ray-head:6379")
+    site = doctor.Site(Settings(), None, None, None)
+    assert [finding.ok for finding in machine.checks(site) if finding.check == "data root"] == [None]
+
+
 def test_a_database_that_does_not_answer_shows_no_password(state_dir, monkeypatch):
     away = Database("postgresql://me:secret@127.0.0.1:1/none")
     found = examine(state_dir, away, monkeypatch)
@@ -129,6 +182,20 @@ def test_no_node_is_large_enough(site):
         finding = sweeps.room(session)
     assert finding.ok is False
     assert finding.found == "1 alive, 4 CPUs, 0 GPUs: none has the 1 CPUs and 2 GPUs that 1 studies ask for"
+
+
+def test_a_node_without_cores_runs_nothing(site):
+    """As Ray's head is one."""
+    head = nodes.Seen("head", "10.0.0.2", "there", 0.0, 0.0, 10**9, {})
+    with site.begin() as session:
+        nodes.observe(session, [head, nodes.Seen("n1", "10.0.0.1", "here", 4.0, 0.0, 10**9, {})])
+        assert sweeps.room(session).found == "1 alive, 4 CPUs, 0 GPUs"
+        nodes.observe(session, [head])
+        finding = sweeps.room(session)
+        assert finding.ok is False
+        assert finding.found.startswith("0 alive, 0 CPUs, 0 GPUs: none has the 1 CPUs")
+        session.execute(text("delete from mudman.study"))
+        assert sweeps.room(session).ok is None
 
 
 @pytest.mark.parametrize("expires_at", ["now() - interval '1 minute'", "null"])
@@ -265,9 +332,29 @@ def test_versions_are_those_of_the_lock(tmp_path):
 
 
 def test_an_api_elsewhere_is_asked_itself(state_dir):
-    [finding] = system.api("http://127.0.0.1:1")
+    [finding] = system.api("http://127.0.0.1:1", Settings())
     assert finding.ok is False
     assert "nothing listens" in finding.found
+
+
+def test_a_token_that_the_api_does_not_take(state_dir, site, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(state_dir))
+    with site.begin() as session:
+        good = tokens.new_text()
+        tokens.create(session, owner="ann", scope=Scope.READ, days=1, value=good)
+    with served(create_app(Settings(database_url=site.url, access="tokens"))) as address:
+        monkeypatch.setenv("MUDMAN_URL", address)
+        assert "API token" not in examine(state_dir, site, monkeypatch)
+        monkeypatch.setenv("MUDMAN_TOKEN", good)
+        assert examine(state_dir, site, monkeypatch)["API token"].ok
+        monkeypatch.setenv("MUDMAN_TOKEN", tokens.new_text())
+        found = examine(state_dir, site, monkeypatch)
+        assert broken(found).keys() == {"API token"}
+        assert "mudman token save" in found["API token"].remedy
+        assert "mudman_" not in str(found)
+        monkeypatch.delenv("MUDMAN_TOKEN")
+        monkeypatch.setenv("MUDMAN_TOKEN_FILE", str(state_dir / "none"))
+        assert broken(examine(state_dir, site, monkeypatch)).keys() == {"API token"}
 
 
 def test_tokens_that_are_missing_or_end_soon(state_dir, site, monkeypatch):

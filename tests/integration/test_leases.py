@@ -11,12 +11,13 @@ from sqlalchemy.exc import DBAPIError
 
 from mudman.results import Outcome, TrialResult
 from mudman.specs import parse
-from service.store import attempts, leases, optuna_rows, studies
+from service.store import attempts, leases, optuna_rows, standing, studies
 from service.store.attempts import Report
 from service.store.database import FROZEN, DatabaseUnavailable
 from service.store.leases import LeaseLost
 from service.store.states import Action, State
-from service.store.tables import Event, Group, Trial
+from service.store.tables import Event, Group, OutcomeCount, Trial
+from service.views import trial_summary
 
 
 def spec(name: str, priority: int = 0):
@@ -208,6 +209,51 @@ def test_the_first_end_of_an_attempt_stands(store):
         assert not attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.VALID, value=1.0))
         assert session.scalars(select(Trial.outcome)).all() == ["lost"]
     assert kinds(store, study_id) == ["created", "claimed", "trial_started", "trial_finished"]
+
+
+def hours_ago(session, **moments: float) -> None:
+    """Of each of these, in hours: when the attempts that run began, and when they said their last word."""
+    began, heard = (func.now() - text(f"interval '{moments[name]} hours'") for name in ("began", "heard"))
+    worker = Trial.worker.concat(func.jsonb_build_object("heard_at", heard))
+    session.execute(update(Trial).values(started_at=began, worker=worker))
+
+
+@pytest.mark.parametrize(
+    ("result", "hours"),
+    [
+        (TrialResult(outcome=Outcome.LOST), 0.5),
+        (TrialResult(outcome=Outcome.CANCELLED), 0.5),
+        (TrialResult(outcome=Outcome.VALID, value=1.0, seconds=2520), 0.7),
+    ],
+)
+def test_an_outage_is_no_use(store, result, hours):
+    """Began 10 hours and a half ago, and was heard of for half an hour; its end is stored now."""
+    study_id = submit(store)
+    mine = claim(store)
+    with store.begin() as session:
+        start(session, mine, study_id, 0)
+        attempts.progress(session, mine, [Report(study_id, 0, 1, None, {"pid": 1})])
+    with store.begin() as session:
+        hours_ago(session, began=10.5, heard=10)
+        attempts.record(session, mine, study_id, 0, 1, result)
+    with store.begin() as session:
+        assert session.scalars(select(OutcomeCount.seconds)).one() == pytest.approx(hours * 3600)
+        assert standing.sums(session, [study_id])[study_id][result.outcome].seconds == pytest.approx(hours * 3600)
+        trial = session.scalars(select(Trial)).one()
+        assert trial_summary(trial).seconds == pytest.approx(hours * 3600)
+        assert trial.worker == {"pid": 1}
+
+
+def test_what_no_worker_began_has_used_nothing(store):
+    study_id = submit(store)
+    mine = claim(store)
+    with store.begin() as session:
+        start(session, mine, study_id, 0)
+        session.execute(text("update mudman.trial set started_at = now() - interval '10 hours'"))
+        attempts.record(session, mine, study_id, 0, 1, TrialResult(outcome=Outcome.CANCELLED))
+    with store.begin() as session:
+        assert session.scalars(select(OutcomeCount.seconds)).one() == 0
+        assert trial_summary(session.scalars(select(Trial)).one()).seconds == 0
 
 
 def test_a_verdict_ends_the_count_of_failures_and_a_loss_does_not(store):

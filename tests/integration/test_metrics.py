@@ -2,16 +2,21 @@
 
 import json
 import logging
+from random import Random
 
 import pytest
 from fastapi.testclient import TestClient
+from guarded import shown
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from mudman import presets
+from mudman.specs import parse
 from service.app import create_app
-from service.store import actions, gauges
+from service.store import actions, gauges, studies, tokens
+from service.store.scopes import Scope
 from service.store.settings import Settings
-from service.store.tables import Study
+from service.store.tables import Group, OutcomeCount, Study
 
 SPEC = {"resources": {"cpus": 2.0, "gpus": 0.5}}
 SPECS = {"over": {"resources": {}}, "waits": {}}
@@ -67,14 +72,21 @@ def rows(database) -> None:
             (id_of("over"), "lost", 4, 8.0),
         ):
             add("outcome_count", study_id=study, outcome=outcome, attempts=attempts, seconds=seconds)
-        for ordinal, outcome in enumerate(("valid", None, None)):
-            trial = {"study_id": id_of("held"), "ordinal": ordinal, "attempt": 1, "epoch": 1, "hyperparameters": {}}
-            add("trial", outcome=outcome, **trial)
+        begun = {"worker": {"node": "n"}}
+        for group, ordinal, more in (
+            ("held", 0, begun | {"outcome": "valid"}),
+            ("held", 1, begun),
+            ("held", 2, {}),
+            ("expired", 0, begun),
+        ):
+            key = {"study_id": id_of(group), "ordinal": ordinal, "attempt": 1, "epoch": 1, "hyperparameters": {}}
+            add("trial", **key, **more)
         node = {"address": "a", "host": "h", "cpus": 8.0, "gpus": 2.0, "memory_bytes": 1, "labels": {}}
         add("node", id="good", alive=True, **node)
         add("node", id="bad", alive=True, quarantined_until=60, **node)
         add("node", id="forgiven", alive=True, quarantined_until=-60, **node)
         add("node", id="gone", alive=False, **node)
+        add("node", id="head", alive=True, **node | {"cpus": 0.0, "gpus": 0.0})
         add("dispatcher", id="d1", host="h", pid=1, seen_at=-5)
         add("dispatcher", id="d2", host="h", pid=2, seen_at=-500)
 
@@ -93,7 +105,7 @@ def sample(api: TestClient) -> dict[str, float]:
 
 def test_every_number_is_the_rows(api, rows):
     found = sample(api)
-    assert found["mudman_database_up"] == 1
+    assert (found["mudman_database_up"], found["mudman_database_current"]) == (1, 1)
     states = {"queued": 2, "running": 4, "completed": 1, "preparing": 0, "paused": 0, "failed": 0, "cancelled": 0}
     assert {state: found[f"mudman_studies{{{state}}}"] for state in states} == states
     assert found["mudman_queue_length"] == 2
@@ -102,7 +114,10 @@ def test_every_number_is_the_rows(api, rows):
     assert {lease: found[f"mudman_groups{{{lease}}}"] for lease in groups} == groups
     assert found["mudman_groups_without_share"] == 2
     assert found["mudman_lease_least_remaining_seconds"] == pytest.approx(-40, abs=30)
-    assert found["mudman_trials_live"] == 2
+    assert found["mudman_trials_live"] == 3
+    # Of one that runs: the next one waits for a place, and the runner of the third is gone.
+    assert (found["mudman_cores_held{ann}"], found["mudman_gpus_held{ann}"]) == (2, 0.5)
+    assert (found["mudman_cores_held{ben}"], found["mudman_gpus_held{ben}"]) == (0, 0)
     assert (found["mudman_trials_total{valid}"], found["mudman_trial_seconds_total{valid}"]) == (7, 70)
     assert (found["mudman_trials_total{error}"], found["mudman_trials_total{lost}"]) == (1, 4)
     assert found["mudman_trials_total{out_of_memory}"] == 0
@@ -133,8 +148,8 @@ def test_the_price_does_not_grow_with_trials(database, rows):
         plans = ["\n".join(session.scalars(text(f"explain {statement}"))) for statement in executed]
     touching = [plan for plan in plans if " on trial" in plan or "ix_trial" in plan or "pk_trial" in plan]
     assert len(executed) >= 7
-    assert len(touching) == 1
-    assert "ix_trial_open" in touching[0]
+    assert len(touching) == 2
+    assert all("ix_trial_open" in plan for plan in touching)
 
 
 def test_counters_never_fall(api, database, rows):
@@ -147,6 +162,41 @@ def test_counters_never_fall(api, database, rows):
     counters = {name: value for name, value in before.items() if name.startswith(COUNTERS)}
     assert len(counters) > 15
     assert {name: after[name] for name in counters} == counters
+
+
+def test_no_deletion_lets_a_sum_of_floats_fall(new_database):
+    """Addends in another order come to another float."""
+    database, random, outcomes = new_database(), Random(2611), ("valid", "lost", "error")
+    ids = [f"st_{number:016}" for number in range(40)]
+    with database.begin() as session:
+        for number, study in enumerate(ids):
+            spec = {"resources": {"cpus": random.uniform(0.1, 8), "gpus": random.random()}}
+            session.add(Group(id=study))
+            session.flush()
+            named = {"name": study, "owner": ("ann", "ben")[number % 2], "state": "completed"}
+            session.add(Study(id=study, group_id=study, spec=spec, spec_version=1, spec_hash="", **named))
+            session.flush()
+            for outcome in outcomes:
+                session.add(OutcomeCount(study_id=study, outcome=outcome, attempts=1, seconds=random.uniform(0, 9e4)))
+    with TestClient(create_app(Settings(database_url=database.url))) as client:
+        before = {name: value for name, value in sample(client).items() if name.startswith(COUNTERS)}
+        for study in random.sample(ids, len(ids)):
+            with database.begin() as session:
+                actions.remove(session, [session.get_one(Study, study)])
+            after = sample(client)
+            assert {name: after[name] for name in before} == before
+
+
+def test_counters_are_there_before_anything_is_counted(new_database):
+    """A rate needs a beginning: the first of its kind would be none."""
+    database = new_database()
+    with database.begin() as session:
+        studies.create(session, parse(presets.load("quickstart") | {"owner": "new"}))
+    with TestClient(create_app(Settings(database_url=database.url))) as client:
+        found = sample(client)
+    assert (found["mudman_core_seconds_total{new}"], found["mudman_gpu_seconds_total{new}"]) == (0, 0)
+    for route in ("/studies/{study_id}", "/metrics", "/ui/cluster", "none"):
+        assert found[f"mudman_http_exceptions_total{{{route}}}"] == 0
 
 
 def test_requests_are_measured_by_route(api):
@@ -182,7 +232,42 @@ def test_without_a_database_it_says_so_and_goes_on():
         found = sample(client)
     assert found["mudman_database_up"] == 0
     assert found["process_cpu_seconds_total"] > 0
-    assert not [name for name in found if name.startswith(("mudman_studies", "mudman_trials"))]
+    assert not [
+        name for name in found if name.startswith(("mudman_database_current", "mudman_studies", "mudman_trials"))
+    ]
+
+
+def test_without_a_database_to_look_its_token_up_in_prometheus_is_told_that_alone():
+    app = create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none", access="tokens"))
+    with TestClient(app) as client:
+        client.headers = shown(tokens.new_text())
+        assert sample(client) == {"mudman_database_up": 0}
+        assert client.get("/studies").status_code == 503
+        assert client.head("/metrics").status_code == 503
+        for given in ({}, shown("nonsense")):
+            client.headers = given
+            assert client.get("/metrics").status_code == 401
+
+
+def test_a_database_of_another_version_is_no_silent_one(new_database):
+    database = new_database()
+    with database.begin() as session:
+        tokens.create(session, owner="ann", scope=Scope.READ, days=1, value=(value := tokens.new_text()))
+        session.execute(text("update mudman.mudman_version set version_num = '0005_access'"))
+    for access in ("off", "tokens"):
+        with TestClient(create_app(Settings(database_url=database.url, access=access))) as client:
+            client.headers = shown(value)
+            found = sample(client)
+        assert (found["mudman_database_up"], found["mudman_database_current"]) == (1, 0)
+        assert not [name for name in found if name.startswith(("mudman_studies", "mudman_trials"))]
+
+
+def test_a_database_without_tables_is_told_from_one_that_is_away(postgres):
+    """No token can be looked up there either."""
+    empty = postgres.create("template1")
+    with TestClient(create_app(Settings(database_url=empty, access="tokens"))) as client:
+        client.headers = shown(tokens.new_text())
+        assert sample(client) == {"mudman_database_up": 1, "mudman_database_current": 0}
 
 
 def test_a_request_is_one_line_with_the_id_that_the_client_gave(api, caplog):

@@ -51,6 +51,14 @@ def test_a_connection_lost_inside_a_transaction_is_unavailable(postgres, new_dat
         session.execute(text("select 1"))
 
 
+def test_a_server_that_takes_no_writes_is_unavailable(new_database):
+    """A standby, until it has taken over."""
+    database = new_database()
+    with pytest.raises(DatabaseUnavailable), database.begin() as session:
+        session.execute(text("set transaction read only"))
+        session.execute(text("create table mudman.scratch (x int)"))
+
+
 def test_a_frozen_server_is_given_up_and_taken_back(new_database):
     database = new_database(patience=0.5)
     processes = _server_processes(database)

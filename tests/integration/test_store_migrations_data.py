@@ -13,10 +13,23 @@ from sqlalchemy.pool import NullPool
 from test_leases import spec
 
 from mudman.results import Curve, Fault, Outcome, TrialResult
-from service.store import attempts, optuna_rows, pages, recent, standing, studies
+from service.store import (
+    attempts,
+    audit,
+    checkpoints,
+    optuna_rows,
+    pages,
+    recent,
+    repeating,
+    standing,
+    studies,
+    tokens,
+)
 from service.store import migrate as migrations
 from service.store.database import Database, driver_url, optuna_url
 from service.store.pages import StudyFilter
+from service.store.scopes import Scope
+from service.store.tables import Group, Study
 
 STATES = ("queued", "preparing", "running", "paused", "completed", "failed", "cancelled")
 BUSY = "st_2running00000000"
@@ -205,4 +218,78 @@ def check(url: str) -> None:
         assert first.constraints == second.constraints
         assert first.user_attrs.get("end_reason") == second.user_attrs.get("end_reason")
     assert [trial.state for trial in found[-2:]] == [TrialState.RUNNING, TrialState.FAIL]
+    database.close()
+
+
+SEARCH, KEEPING = "st_search0000000000", "st_keeping000000000"
+
+
+@pytest.fixture
+def newest(url) -> Iterator[Connection]:
+    """At the newest revision: tokens, what was done with them, a study that repeats another, and a doomed folder."""
+    database = Database(url)
+    with database.begin() as session:
+        for owner, scope in (("root", Scope.ADMIN), ("ann", Scope.SUBMIT)):
+            tokens.create(session, owner=owner, scope=scope, days=9, value=tokens.new_text())
+        audit.record(session, address="here", method="POST", path="/studies", status=201)
+        session.add(Group(id="gr", priority=0))
+        session.flush()
+        for study_id, repeats_id in ((SEARCH, None), (KEEPING, SEARCH)):
+            document = spec(study_id).model_dump(mode="json")
+            about = {"owner": "me", "name": study_id, "spec": document, "spec_version": 1, "spec_hash": "hash"}
+            session.add(Study(id=study_id, group_id="gr", state="completed", repeats_id=repeats_id, **about))
+            session.flush()
+        checkpoints.doom(session, [KEEPING])
+    database.close()
+    engine = create_engine(driver_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def rows(connection: Connection, table: str, columns: str = "*") -> list[tuple]:
+    found = [tuple(row) for row in connection.execute(text(f"select {columns} from mudman.{table} order by 1"))]
+    connection.rollback()
+    return found
+
+
+def test_repeats_and_doomed_artifacts_back_and_forward(url, newest):
+    """Back, a study that repeats another is one of its own; what was doomed is no longer known, and its files stay."""
+    kept = {table: rows(newest, table) for table in ("token", "audit_event")}
+    about = "id, name, state, spec"
+    studies_before = rows(newest, "study", about)
+    assert rows(newest, "study", "id, repeats_id") == [(KEEPING, SEARCH), (SEARCH, None)]
+    migrations.downgrade(newest, "0005_access")
+    assert rows(newest, "study", about) == studies_before
+    assert {table: rows(newest, table) for table in kept} == kept
+    newest.execute(text("delete from mudman.study where id = :search"), {"search": SEARCH})
+    newest.commit()
+    migrations.upgrade(newest)
+    assert rows(newest, "study", "id, repeats_id") == [(KEEPING, None)]
+    assert rows(newest, "doomed_artifact") == []
+    usable(url)
+
+
+def test_tokens_and_audit_events_back_and_forward(url, newest):
+    """Back, nobody is let in by a token, for there are none; forward again, they have to be made anew."""
+    studies_before = rows(newest, "study", "id, name, state, spec")
+    migrations.downgrade(newest, "0004")
+    assert rows(newest, "study", "id, name, state, spec") == studies_before
+    migrations.upgrade(newest)
+    assert rows(newest, "study", "id, name, state, spec") == studies_before
+    assert [rows(newest, table) for table in ("token", "audit_event", "doomed_artifact")] == [[], [], []]
+    usable(url)
+
+
+def usable(url: str) -> None:
+    """This version goes on with it: it finds a token that it makes, and a study's row that it finds."""
+    database = Database(url)
+    with database.begin() as session:
+        assert migrations.is_current(session)
+        value = tokens.new_text()
+        made = tokens.create(session, owner="ann", scope=Scope.READ, days=1, value=value)
+        assert tokens.find(session, value).id == made.id
+        audit.record(session, address="here", method="GET", path="/", status=401)
+        assert repeating.children(session, SEARCH) == []
+        assert studies.get(session, KEEPING).repeats_id is None
+        checkpoints.doom(session, [KEEPING])
     database.close()

@@ -26,8 +26,8 @@ from service.cli.watching import duration, follow, outcomes
 from service.client import Client, Refused, Unreachable
 from service.store.settings import Settings
 from workers.embedded import instance, up
+from workers.embedded.log_files import tail
 from workers.embedded.processes import die_with_parent
-from workers.embedded.services import tail
 from workers.embedded.supervisor import StartFailed
 
 _STOPS_WITHIN = 30.0

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from workers.embedded import binaries
+from workers.embedded import binaries, log_files
 from workers.embedded.data_folder import CLEAN_ENVIRONMENT, USER, DataFolder, PostgresFailed, explained, remedied
 from workers.embedded.processes import die_with_parent
 
@@ -155,7 +155,7 @@ class Postgres:
     def words(self, characters: int = 2000) -> str:
         """The end of what the server logged since it was started last."""
         with open(self.log, "rb") as log:
-            log.seek(max(self._log_start, os.fstat(log.fileno()).st_size - characters))
+            log.seek(log_files.beginning(os.fstat(log.fileno()).st_size, self._log_start, characters))
             return log.read().decode(errors="replace").strip()
 
 

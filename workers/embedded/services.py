@@ -1,6 +1,5 @@
 """What the embedded system runs beside Postgres: commands, environments, and how long each may take to stop."""
 
-import contextlib
 import json
 import os
 import secrets
@@ -15,12 +14,12 @@ from typing import Any
 from mudman import artifacts
 from service.store.settings import Settings
 from workers import lifeline
+from workers.embedded import log_files
 from workers.embedded.instance import processors
 from workers.embedded.processes import die_with_parent
 
 OBJECT_STORE_BYTES = 200_000_000
 """Trials exchange dictionaries; Ray's own default, 30 % of the memory, is for data sets."""
-_LARGEST_LOG = 10_000_000
 _SECRETS = {"database_url", "database_url_file", "token", "token_file"}
 """Settings of whoever starts the system that its processes do not get, and no trial sees."""
 
@@ -69,26 +68,7 @@ class Child:
 
     def words(self) -> str:
         """The end of what it logged since its last start."""
-        return tail(self.log, self._log_start)
-
-
-def tail(log: Path, start: int = 0, lines: int = 15) -> str:
-    """The last lines of a log, from byte ``start`` on."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(start, os.fstat(file.fileno()).st_size - 8000))
-            return "\n".join(file.read().decode(errors="replace").strip().splitlines()[-lines:])
-    except OSError:
-        return ""
-
-
-def rotate(logs: Path) -> None:
-    """Put long logs aside, one generation."""
-    logs.mkdir(exist_ok=True, mode=0o700)
-    for log in logs.glob("*.log"):
-        with contextlib.suppress(OSError):
-            if log.stat().st_size > _LARGEST_LOG:
-                log.replace(log.with_suffix(".log.1"))
+        return log_files.tail(self.log, self._log_start)
 
 
 @dataclass(frozen=True)

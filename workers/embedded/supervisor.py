@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import httpx
@@ -19,7 +20,7 @@ from mudman.faults import MudmanError
 from service import endpoint
 from service.access.exposure import check_listening
 from service.store.settings import Settings
-from workers.embedded import instance, services
+from workers.embedded import instance, log_files, services
 from workers.embedded.postgres import Postgres
 from workers.embedded.processes import adopt_orphans, descendants, end_descendants, reap, send
 
@@ -27,6 +28,8 @@ _TICK = 0.1
 _RESTARTS = 5
 """A child that dies more often than this within ``_WINDOW`` seconds is given up, and the system with it."""
 _WINDOW = 60.0
+_ROTATION = 60.0
+"""Seconds between two looks at how long the logs are."""
 _ROOM = 32 * 2**20
 """Bytes without which Postgres is not started again: two segments of its journal."""
 
@@ -60,6 +63,8 @@ class Supervisor:
         self._pause_until: dict[str, float] = {}
         self._children: list[services.Child] = []
         self._postgres: Postgres | None = None
+        self._logs: Path | None = None
+        self._rotated = self._started
 
     def run(self) -> None:
         """Start, keep alive until a signal, stop. Raises ``MudmanError`` where the system cannot run."""
@@ -87,7 +92,8 @@ class Supervisor:
             self.say(f"port {settings.port} is taken, so the API takes {port}")
         runtime = instance.runtime_folder(settings.state_dir)
         plan = services.Plan(settings, port, instance.free_port(), runtime, lifeline_descriptor)
-        services.rotate(plan.logs)
+        self._logs = plan.logs
+        log_files.rotate(self._logs)
         plan.write_ray_token()
         endpoint.forget(settings.state_dir)
 
@@ -153,6 +159,9 @@ class Supervisor:
             if not part.alive():
                 self._revive(name, part)
         reap(self._processes())
+        if self._logs and time.monotonic() - self._rotated > _ROTATION:
+            log_files.rotate(self._logs)
+            self._rotated = time.monotonic()
         time.sleep(_TICK)
 
     def _revive(self, name: str, part: _Part) -> None:

@@ -1,7 +1,8 @@
 """A seeded storm of faults over a running system, and what has to hold after it.
 
-``Storm(site, seed, faults)`` draws kinds, victims and lengths of all faults from one generator before the first one, so
-that a storm can be had again by its seed; what each fault hits depends on the moment, and is written down.
+``Storm(site, postgres, seed, faults)`` draws kinds, victims and lengths from one generator, so that a storm can be had
+again by its seed; what each fault hits depends on the moment, and is written down. Between the faults people do what
+they do to studies.
 """
 
 import os
@@ -9,10 +10,11 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import psutil
+from clusters import kill
 from sqlalchemy import select, text
 
 from service.store import actions, enqueued, studies
@@ -32,13 +34,16 @@ class Storm:
     postgres: "Server"  # noqa: F821
     seed: int
     faults: int
+    """Those that have to find something to hit."""
+    cluster: "Cluster | None" = None  # noqa: F821
+    """Has a node that may die; None: no node dies."""
     pauses: tuple[float, float] = (0.2, 2.0)
     """Seconds between two faults, at least and at most."""
     patience: float = 8.0
     """Seconds that a fault waits for something to hit."""
     said: list[str] = field(default_factory=list)
-    hits: int = 0
-    """Faults that found something to hit."""
+    hits: Counter = field(default_factory=Counter)
+    """By kind: faults that found something to hit."""
     _seen: dict[tuple[str, int, int], tuple] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -46,6 +51,7 @@ class Storm:
         """Studies that were given trials which their searches alone would not have had."""
         self._dispatchers = [self.site.dispatch(), self.site.dispatch()]
         self._frozen: list[tuple[float, psutil.Process]] = []
+        self._node = self.cluster and self.cluster.node("--num-cpus", "1")
 
     # -------------------------------------------------------------------------------------------------- the faults
 
@@ -53,6 +59,10 @@ class Storm:
 
     def kill_a_trial(self, study_id: str, length: float) -> None:
         self._signal(self._found(self.site.worker_of, study_id), signal.SIGKILL)
+
+    def freeze_a_trial(self, study_id: str, length: float) -> None:
+        """For ever: it is up to the runner to notice."""
+        self._signal(self._found(self.site.worker_of, study_id), signal.SIGSTOP)
 
     def kill_a_runner(self, study_id: str, length: float) -> None:
         self._signal(self._found(self.site.runner_of, study_id), signal.SIGKILL)
@@ -77,6 +87,19 @@ class Storm:
         time.sleep(0.2 + 2.8 * length)
         self.postgres.start()
 
+    def kill_the_database(self, study_id: str, length: float) -> None:
+        self.postgres.kill()
+        time.sleep(2 * length)
+        self.postgres.start()
+
+    def kill_a_node(self, study_id: str, length: float) -> None:
+        """Another one joins in its place."""
+        kill(self._node)
+        time.sleep(2 * length)
+        self._node = self.cluster.node("--num-cpus", "1")
+
+    # ------------------------------------------------------------------------------------------ what people do
+
     def pause_and_resume(self, study_id: str, length: float) -> None:
         self._do(studies.change_state, study_id, Action.PAUSE)
         time.sleep(1.5 * length)
@@ -100,31 +123,41 @@ class Storm:
         if self._do(enqueued.add, study_id, {(): {"retaining_rate": 1e-4 * 100**length}}):
             self.steered.add(study_id)
 
-    KINDS = (
-        *(kill_a_trial, kill_a_trial, kill_a_runner, end_a_runner, freeze_a_runner, kill_a_dispatcher),
-        *(end_a_dispatcher, cut_off_the_database, pause_and_resume, cancel_and_queue_again, retry, enqueue),
+    FAULTS = (
+        *(kill_a_trial, freeze_a_trial, kill_a_runner, end_a_runner, freeze_a_runner),
+        *(kill_a_dispatcher, end_a_dispatcher, cut_off_the_database, kill_the_database),
     )
+    ACTIONS = (pause_and_resume, cancel_and_queue_again, retry, enqueue)
 
-    def drawn(self, study_ids: Sequence[str]) -> list[tuple[Callable, str, float, float]]:
-        """What, whom, how long, and the pause after it (seconds), of every fault: by the seed and nothing else."""
+    def drawn(self, study_ids: Sequence[str]) -> Iterator[tuple[Callable, str, float, float]]:
+        """What, whom, how long, and the pause after it (seconds): by the seed and nothing else. Each kind of fault
+        comes once before any comes again, and an action after every second fault."""
         chance = random.Random(self.seed)
-        return [
-            (chance.choice(self.KINDS), chance.choice(study_ids), chance.random(), chance.uniform(*self.pauses))
-            for _ in range(self.faults)
-        ]
+        kinds = [*self.FAULTS, *([Storm.kill_a_node] if self.cluster else [])]
+        while True:
+            chance.shuffle(kinds)
+            for number, kind in enumerate(kinds):
+                yield kind, chance.choice(study_ids), chance.random(), chance.uniform(*self.pauses)
+                if number % 2:
+                    action = chance.choice(self.ACTIONS)
+                    yield action, chance.choice(study_ids), chance.random(), chance.uniform(*self.pauses)
 
     # --------------------------------------------------------------------------------------------------- the storm
 
     def rage(self, study_ids: list[str], within: float) -> None:
-        """All the faults, then calm until every study is complete: nobody queues a failed one again."""
+        """Until so many faults have hit, then calm until every study is complete: nobody queues a failed one again."""
         self.site.until("a trial runs", lambda: any(map(self.site.worker_of, study_ids)))
         for number, (kind, study_id, length, pause) in enumerate(self.drawn(study_ids)):
+            if self.hits.total() == self.faults:
+                break
+            assert number < 4 * self.faults, "too little is hit"
             self._thaw()
             self._keep_busy(study_id)
             self.said.append(f"{number} {kind.__name__} {study_id}")
             told = len(self.said)
             kind(self, study_id, length)
-            self.hits += len(self.said) == told
+            if len(self.said) == told and kind not in self.ACTIONS:
+                self.hits[kind.__name__] += 1
             self._remember(study_ids)
             time.sleep(pause)
         for _, process in self._frozen:

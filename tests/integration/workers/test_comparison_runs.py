@@ -2,7 +2,9 @@
 
 import os
 import signal
+from collections import Counter
 
+import pytest
 from test_kill import COUNTS, assert_undisturbed
 
 from mudman.specs.comparison import parse_comparison
@@ -13,7 +15,10 @@ from service.store.states import Action, State
 
 def compare(site, make_spec, variants: dict) -> dict[str, str]:
     """Study ids by variant. Trials of two seconds, four of each variant, the last two of which learn."""
-    base = make_spec(name="compared", trials=4, seconds=2.0, outcome="mixed", startup_trials=2)
+    return submit(site, make_spec(name="compared", trials=4, seconds=2.0, outcome="mixed", startup_trials=2), variants)
+
+
+def submit(site, base, variants: dict) -> dict[str, str]:
     document = base.model_dump(mode="json", exclude_unset=True) | {"variants": variants}
     with site.database.begin() as session:
         made = comparisons.create(session, parse_comparison(document)).comparison
@@ -61,6 +66,21 @@ def test_all_variants_finish_whatever_becomes_of_one(site, make_spec):
     assert any(len(served) > 1 for served in workers.values()), "a worker serves several studies, its model loaded"
     assert all(sum(epoch == each for epoch, _ in workers) <= 2 for each in (1, 2)), "two places, two workers"
     assert_table(site, going_on[0])
+
+
+@pytest.mark.long
+def test_variants_change_places(site, make_spec):
+    """With a card for each of them, of which each runs one trial at a time: all cards hit both alike."""
+    base = make_spec(name="two cards", trials=24, seconds=0.5, gpus=1, cpus=0.4)
+    ids = submit(site, base, {"one": {"labels.a": "b"}, "other": {"resources.max_silence": 60}})
+    assert len({site.group(study_id).id for study_id in ids.values()}) == 1, "they ask for the same places"
+    site.dispatch()
+    for study_id in ids.values():
+        site.until_state(study_id, "completed")
+    for variant in ("one", "other"):
+        devices = Counter(row.worker["device"] for row in site.trials(ids[variant]))
+        assert devices.keys() == {"cuda:0", "cuda:1"}
+        assert min(devices.values()) >= 7, devices
 
 
 def assert_table(site, study_id: str) -> None:

@@ -2,9 +2,11 @@
 
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from test_kill import gone
+from test_kill import assert_causes_told, gone
 
 from service.store.states import Action
 
@@ -50,6 +52,37 @@ def test_frozen_stuck_and_slow_trials(site):
     assert [(row.ordinal, row.attempt, row.outcome) for row in rows[:3]] == [(0, n, "lost") for n in (1, 2, 3)]
     assert all("resources.max_seconds (4)" in row.result["fault"]["message"] for row in rows[:3])
     assert len({row.worker["pid"] for row in rows[:3]}) == 1, "it obeyed between two passes: its process stays warm"
+
+
+@pytest.mark.long
+def test_a_process_that_freezes_while_it_starts_is_killed_and_another_one_starts(site, ray_head):
+    """It has the room of a trial, and has never said a word."""
+    site.environment["MUDMAN_START_SECONDS"] = "20"
+    study_id = site.submit(name="study", trials=1, seconds=1.0)
+    for action in (Action.PREPARE, Action.RUN):  # no other process of Ray's starts
+        site.change_state(study_id, action)
+    site.dispatch()
+    icy = site.until("a process begins to start", lambda: starting(ray_head.folder))
+    os.kill(icy, signal.SIGSTOP)
+    assert not any(row.worker for row in site.trials(study_id)), "it was frozen before it had said a word"
+    site.until("the trial is lost", lambda: first_lost(site, study_id), 60)
+    site.until_state(study_id, "completed")
+    rows = site.trials(study_id)
+    assert [(row.attempt, row.outcome) for row in rows] == [(1, "lost"), (2, "valid")]
+    assert "did not start within start_seconds (20 s)" in rows[0].result["fault"]["message"]
+    assert_causes_told(site, study_id)
+    site.until("the process is killed", lambda: gone(icy), 20)
+
+
+def starting(folder: Path) -> int | None:
+    """A process of this cluster that has begun to become a place."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):  # ended meanwhile
+                ours = str(folder).encode() in (entry / "environ").read_bytes()
+                if ours and b"ResourceTrainable" in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+    return None
 
 
 @pytest.mark.long

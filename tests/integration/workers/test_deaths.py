@@ -12,10 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from clocks import Clock
 from sqlalchemy import func, select
 from test_kill import assert_undisturbed, kinds, small
 
@@ -23,53 +25,17 @@ from service.client import Client
 from service.store.database import Database, DatabaseUnavailable
 from service.store.migrate import migrate
 from service.store.tables import Group
-from workers.embedded.postgres import Postgres
-
-SKEW = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <sys/time.h>
-#include <time.h>
-static const time_t HOUR = 3600;
-int clock_gettime(clockid_t clock, struct timespec *now) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
-    int status = real(clock, now);
-    if (clock == CLOCK_REALTIME) now->tv_sec += HOUR;
-    return status;
-}
-int gettimeofday(struct timeval *now, void *zone) {
-    struct timespec exact;
-    clock_gettime(CLOCK_REALTIME, &exact);
-    now->tv_sec = exact.tv_sec, now->tv_usec = exact.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *now) {
-    struct timespec exact;
-    clock_gettime(CLOCK_REALTIME, &exact);
-    if (now) *now = exact.tv_sec;
-    return exact.tv_sec;
-}
-"""
-"""A C library's clock, an hour ahead."""
+from workers.embedded import postgres as postgres_module
+from workers.embedded.postgres import CLEAN_ENVIRONMENT, Postgres
 
 
 def test_a_dispatcher_and_its_runner_an_hour_ahead(site, tmp_path):
     """Leases are by the database's clock: nobody takes them over early, none lasts longer, times stay true."""
-    if not (compiler := shutil.which("cc")):
-        pytest.skip("no C compiler, which makes the wrong clock")
-    (tmp_path / "skew.c").write_text(SKEW)
-    library = tmp_path / "skew.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "skew.c"], check=True)
-    preload = {"LD_PRELOAD": str(library)}
-    told = subprocess.run(
-        [sys.executable, "-c", "import time; print(time.time())"], env=os.environ | preload, capture_output=True
-    )
-    assert 3500 < float(told.stdout) - time.time() < 3700, "the clock is not wrong"
-
+    clock = Clock(tmp_path)
+    clock.set(3600)
     study_id = small(site, "ahead")
     right = site.environment
-    site.environment = right | preload
+    site.environment = right | clock.environment
     ahead = site.dispatch()
     site.until("a trial runs", lambda: site.worker_of(study_id))
     site.environment = right
@@ -154,23 +120,29 @@ def _free_port() -> int:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
+def folder() -> Iterator[Path]:
+    """That any user may pass through: root's Postgres runs as ``nobody``."""
+    one = Path(tempfile.mkdtemp(prefix="mm-", dir="/tmp"))
+    one.chmod(0o755)
+    yield one
+    shutil.rmtree(one, ignore_errors=True)
+
+
+@pytest.fixture
+def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of 120 MB: room for a database, its journal, and not much more. A fresh cluster of Postgres 18
     alone takes 41 MB, 42 MB with our schema: none fits into 20 MB."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small file system")
-    folder = Path(tempfile.mkdtemp(prefix="mm-", dir="/tmp"))
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m,mode=711", "tmpfs", folder]).returncode:
-        folder.rmdir()
         pytest.skip("this machine lets nobody mount a file system")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
-    folder.rmdir()
 
 
-def test_a_full_disk_only_delays(site, small_disk):
-    """Results wait in the runner until there is room again, also where Postgres itself has died of it meanwhile."""
-    server = Postgres(small_disk / "data", sockets=small_disk / "socket", log=small_disk / "log")
+@contextmanager
+def served_by(site, server: Postgres) -> Iterator[None]:
+    """The site over a Postgres of its own."""
     server.start()
     server.wait()
     url = server.url()
@@ -178,6 +150,18 @@ def test_a_full_disk_only_delays(site, small_disk):
     site.database, before = Database(url), site.database
     (site.folder / "url").write_text(url)
     try:
+        yield
+    finally:
+        site.end()
+        site.database.close()
+        site.database = before
+        server.stop()
+
+
+def test_a_full_disk_only_delays(site, small_disk):
+    """Results wait in the runner until there is room again, also where Postgres itself has died of it meanwhile."""
+    server = Postgres(small_disk / "data", sockets=small_disk / "socket", log=small_disk / "log")
+    with served_by(site, server):
         study_id = small(site, "no room")
         site.dispatch()
         site.until("a trial has ended", lambda: site.finished(study_id) >= 1)
@@ -197,11 +181,30 @@ def test_a_full_disk_only_delays(site, small_disk):
             server.wait()
         site.until_state(study_id, "completed")
         assert_undisturbed(site, study_id)
-    finally:
-        site.end()
-        site.database.close()
-        site.database = before
-        server.stop()
+
+
+def test_the_clock_of_the_database_is_set(site, folder, monkeypatch):
+    """An hour ahead, and right again: no holder that renews loses its lease, and one that is dead does not keep it."""
+    clock = Clock(folder)
+    monkeypatch.setattr(postgres_module, "CLEAN_ENVIRONMENT", CLEAN_ENVIRONMENT | clock.environment)
+    server = Postgres(folder / "postgres", sockets=folder / "socket", log=folder / "log", durable=False)
+    with served_by(site, server):
+        study_id = small(site, "timeless")
+        site.dispatch()
+        site.dispatch()
+        site.until("a trial has ended", lambda: site.finished(study_id) >= 1)
+        clock.set(3600)
+        site.until("three trials have ended", lambda: site.finished(study_id) >= 3)
+        assert kinds(site, study_id, "claimed", "lease_lost") == ["claimed"]
+        runner = site.runner_of(study_id)
+        for process in site.started:
+            process.kill()
+        os.kill(runner, signal.SIGKILL)  # nobody reaps it: its lease lasts an hour once the clock is right
+        clock.set(0)
+        site.dispatch()
+        site.until_state(study_id, "completed")
+        assert_undisturbed(site, study_id)
+        assert kinds(site, study_id, "claimed", "lease_lost") == ["claimed", "lease_lost", "claimed"]
 
 
 def _accepts(database: Database) -> bool:

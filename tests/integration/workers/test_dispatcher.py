@@ -1,5 +1,6 @@
 """The dispatcher by itself: secrets it hands on, and runners that keep failing. No Ray here."""
 
+import math
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from service.store.tables import Event, Group, Study
 from workers import dispatcher as dispatcher_module
 from workers.database_url import handed_over
 from workers.dispatcher import MOST_FAILURES, Dispatcher
-from workers.exits import LEASE_LOST, NO_RAY
+from workers.exits import FAILED, LEASE_LOST, NO_RAY, RAY_ENDED
 
 
 @pytest.fixture
@@ -85,7 +86,9 @@ def test_a_study_whose_runners_keep_failing_fails_and_says_why(dispatcher, make_
         assert (group.failures, group.expires_at) == (0, None)
 
 
-@pytest.mark.parametrize(("status", "failures"), [(0, 0), (1, 1), (LEASE_LOST, 0), (NO_RAY, 0), (-9, 1)])
+@pytest.mark.parametrize(
+    ("status", "failures"), [(0, 0), (FAILED, 1), (RAY_ENDED, 0), (LEASE_LOST, 0), (NO_RAY, 0), (-9, 1)]
+)
 def test_what_counts_as_a_failure_of_the_runner(dispatcher, make_spec, status, failures):
     """A Ray that is away for long must fail no study."""
     submit(dispatcher, make_spec())
@@ -183,12 +186,73 @@ def test_expired_leases_are_left_to_their_holders_after_an_outage(dispatcher, ma
     assert dispatcher._claim()
     with dispatcher.database.begin() as session:
         session.execute(update(Group).values(expires_at=func.now() - text("interval '1 second'")))
-    dispatcher.outage = time.monotonic()
+    dispatcher.patience.away(time.monotonic())
     assert dispatcher._claim() is None
     submit(dispatcher, make_spec(name="new"))
     assert dispatcher._claim().epoch == 1, "what nobody holds is claimed at once"
-    dispatcher.outage -= dispatcher.settings.lease_expiry
+    patient(dispatcher)
     assert dispatcher._claim().epoch == 2
+
+
+def patient(dispatcher) -> None:
+    """It has waited as long as it has to before it judges leases."""
+    dispatcher.patience.away(time.monotonic() - dispatcher.settings.lease_expiry)
+
+
+def test_a_full_dispatcher_makes_room_for_a_group_whose_lease_has_expired(dispatcher, make_spec, monkeypatch):
+    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 1)
+    submit(dispatcher, make_spec(name="idle"))
+    process = subprocess.Popen([sys.executable, "-c", OBEDIENT], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    idle = dispatcher._claim()
+    dispatcher.runners.append((idle, process))
+    submit(dispatcher, make_spec(name="orphan"))
+    with dispatcher.database.begin() as session:
+        orphan = leases.claim(session, "another, dead now", 60)
+        session.execute(update(Group).where(Group.id == idle.group_id).values(max_live=0))
+        expired = {"expires_at": func.now() - text("interval '1 second'"), "max_live": 1}
+        session.execute(update(Group).where(Group.id == orphan.group_id).values(expired))
+    monkeypatch.setattr(dispatcher, "_plan", lambda: None)  # shares stay as they are
+    dispatcher.turn()
+    assert process.poll() is None, "its holder may yet renew"
+    patient(dispatcher)
+    dispatcher.turn()
+    assert process.wait(20) == 0
+    process.stdout.close()
+    dispatcher.turn()
+    [(claim, other)] = dispatcher.runners
+    other.kill()
+    other.wait()
+    assert (claim.group_id, claim.epoch) == (orphan.group_id, 2)
+
+
+def test_dispatchers_that_live_share_the_queue(dispatcher, make_spec, monkeypatch):
+    """As many groups each as they keep runners for; what one lets go, whoever has room claims."""
+    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 1)
+    other = Dispatcher(dispatcher.settings, dispatcher.database, "two", dispatcher.environment)
+    both = [dispatcher, other]
+    for name in ("a", "b", "c"):
+        submit(dispatcher, make_spec(name=name))
+    for one in both:
+        monkeypatch.setattr(one, "_plan", lambda: None)
+        one.swept = math.inf
+        one.turn()
+    held = {one.id: one.runners[0][0].study_ids for one in both}
+    assert len({*map(tuple, held.values())}) == 2
+    [(claim, process)] = other.runners
+    process.terminate()
+    process.wait(30)
+    with dispatcher.database.begin() as session:
+        for study_id in claim.study_ids:
+            studies.change_state(session, study_id, Action.CANCEL)
+    for one in both:
+        one.turn()
+    assert dispatcher.runners[0][0].study_ids == held[dispatcher.id]
+    assert other.runners[0][0].study_ids not in held.values()
+    for one in both:
+        for _, process in one.runners:
+            process.kill()
+            process.wait()
 
 
 def test_dispatchers_load_neither_ray_nor_torch():

@@ -190,6 +190,25 @@ def dispatchers(site) -> int:
         return session.scalar(select(func.count()).select_from(Dispatcher))
 
 
+@pytest.mark.long
+def test_a_dispatcher_that_starts_as_an_outage_ends_takes_nobodys_lease(site, postgres):
+    """It has not seen the outage, after which every lease has expired."""
+    for name in ("MUDMAN_LEASE_RENEWAL", "MUDMAN_LEASE_EXPIRY", "MUDMAN_DISPATCHER_POLL"):
+        del site.environment[name]
+    study_id = site.submit(name="study", trials=1, seconds=60.0)
+    site.dispatch()
+    site.until("a trial runs", lambda: site.worker_of(study_id))
+    postgres.stop()
+    try:
+        time.sleep(24)
+    finally:
+        postgres.start()
+    site.dispatch()
+    site.until_state(study_id, "completed")
+    assert kinds(site, study_id, "claimed", "lease_lost") == ["claimed"]
+    assert {(row.attempt, row.epoch, row.outcome) for row in site.trials(study_id)} == {(1, 1, "valid")}
+
+
 def gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

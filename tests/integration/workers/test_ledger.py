@@ -183,6 +183,7 @@ def test_progress_and_place_of_a_running_trial_are_stored(case):
     ledger._turn()
     with one.database.begin() as session:
         row = session.scalars(select(Trial)).one()
+    assert row.worker.pop("heard_at")
     assert (row.worker, row.progress["passes"]) == ({"pid": 7, "device": "cpu"}, 5)
 
 

@@ -64,6 +64,22 @@ def test_a_node_joins_takes_trials_and_dies(site, ray_head):
 
 
 @pytest.mark.long
+def test_a_node_that_leaves_in_order_is_told_from_a_trial_that_hangs(site, ray_head):
+    """As one does that is drained, or that a cloud takes back. Ray gives it half a minute."""
+    study_id = site.submit(name="study", trials=2, seconds=50.0, max_concurrent=2)
+    joined = ray_head.node("--num-cpus", "1")
+    site.dispatch()
+    [second] = site.until("the new node has a trial", lambda: on(site, study_id, joined))
+    joined.terminate()
+    joined.wait(90)
+    site.until("what ran there is lost", lambda: site.finished(study_id), 30)
+    [lost] = [row for row in site.trials(study_id) if row.outcome]
+    assert (lost.outcome, lost.worker["node_id"], lost.result["fault"]["type"]) == ("lost", second, "NodeDied")
+    assert_causes_told(site, study_id)
+    site.change_state(study_id, Action.CANCEL)
+
+
+@pytest.mark.long
 def test_the_head_dies_and_another_takes_its_place(site, ray_head):
     study_id = site.submit(name="study", trials=5, seconds=1.0, outcome="mixed", startup_trials=3)
     site.dispatch()
@@ -76,7 +92,8 @@ def test_the_head_dies_and_another_takes_its_place(site, ray_head):
     site.until_state(study_id, "completed")
     assert_undisturbed(site, study_id)
     [why] = {event.data["reason"] for event in site.events(study_id) if event.kind == "lease_lost"}
-    assert why == "runner ended with exit status 1"
+    assert why == "runner was ended by Ray: the head of the cluster is gone"
+    assert site.group(study_id).failures == 0, "a head that is gone speaks against no study"
     lost = [row for row in site.trials(study_id) if row.outcome == "lost"]
     assert lost and {row.result["fault"]["type"] for row in lost} <= {"RunnerDied", "NodeDied", "WorkerDied"}
 

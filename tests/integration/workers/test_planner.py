@@ -127,7 +127,7 @@ def test_who_waits_is_not_claimed_but_what_a_dead_runner_left_is_settled_at_once
     assert plan(store) == {"ann": (1, None), "bob": (0, "the cluster is full: the next places go to ann")}
     with store.begin() as session:
         assert leases.claim(session, "two", 60) is None
-        assert not leases.claimable(session)
+        assert not leases.claimable(session, 60)
         assert leases.without_place(session, [ann.group_id, bob.group_id]) == {bob.group_id}
         held = update(Group).where(Group.id == bob.group_id)
         session.execute(held.values(epoch=1, expires_at=func.now() - text("interval '1 second'")))
@@ -224,7 +224,7 @@ def test_a_runner_that_found_no_ray_is_no_failed_one(store, submit):
     ann = submit("ann")
     with store.begin() as session:
         leases.release(session, ann.group_id, ann.epoch, retry_after=30)
-    assert plan(store)["ann"] == (0, "its runner found no Ray cluster, or lost its lease: tried again in 30 s")
+    assert plan(store)["ann"] == (0, "its runner had no Ray cluster, or lost its lease: tried again in 30 s")
     with store.begin() as session:
         session.execute(update(Node).values(seen_at=func.now() - datetime.timedelta(seconds=nodes.SILENCE + 1)))
     assert plan(store)["ann"] == (0, "no node of the Ray cluster answers")

@@ -1,6 +1,7 @@
 """What a runner finds when it takes a study over, whatever line the one before died at. No Ray here."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 import ray
@@ -9,16 +10,19 @@ from sqlalchemy import select, update
 
 from mudman.results import Outcome, TrialResult
 from service.store import actions, leases, nodes, studies
+from service.store.database import DatabaseUnavailable
 from service.store.leases import LeaseLost
 from service.store.settings import Settings
 from service.store.states import Action, State
 from service.store.tables import EnqueuedTrial, Event, Group, Study
 from workers import keeper as keeper_module
 from workers.desk import Desk
-from workers.exits import NO_RAY, RayUnavailable
+from workers.exits import FAILED, NO_RAY, RayUnavailable
 from workers.keeper import LeaseKeeper
-from workers.preparing import _await_room
+from workers.outage import outlast
+from workers.preparing import _await_room, prepare
 from workers.runner import _failed, _run
+from workers.study import StudyInHand
 
 
 def test_died_while_a_trial_ran(case):
@@ -155,8 +159,8 @@ def test_what_a_runner_left_behind_of_a_paused_study_is_settled_at_once(case):
 @pytest.mark.parametrize(
     ("broken", "error", "status", "told"),
     [
-        (True, RuntimeError("followed from it"), 1, "TypeError: "),
-        (False, OSError("nothing left"), 1, "OSError: nothing left"),
+        (True, RuntimeError("followed from it"), FAILED, "TypeError: "),
+        (False, OSError("nothing left"), FAILED, "OSError: nothing left"),
         (False, RayUnavailable("no Ray cluster answers"), NO_RAY, "RayUnavailable: no Ray cluster answers"),
     ],
 )
@@ -190,6 +194,37 @@ def test_a_runner_asked_to_end_while_it_waits_for_ray_gives_its_lease_back(case,
     with one.database.begin() as session:
         group = session.get_one(Group, one.lease.group_id)
         assert (group.expires_at, group.not_before) == (None, None)
+
+
+class Flickering:
+    """A database that is away at some of its first transactions."""
+
+    def __init__(self, database, *away: int):
+        self._database, self._away, self._transactions = database, away, 0
+
+    @contextmanager
+    def begin(self):
+        self._transactions += 1
+        if self._transactions in self._away:
+            raise DatabaseUnavailable("cut off")
+        with self._database.begin() as session:
+            yield session
+
+
+def test_a_database_that_is_away_while_a_study_is_prepared_is_waited_for(case, monkeypatch):
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}, "NodeID": "n"}])
+    one = case()
+    with one.database.begin() as session:
+        session.execute(update(Study).values(state="queued", preparation={"model_revision": "main", "corpora": {}}))
+    one.take_over_lease()
+    away, desk = Flickering(one.database, 1, 2, 6, 7, 10, 12), Desk()
+    study = outlast(desk, lambda: StudyInHand(away, one.lease, one.id))
+    assert prepare(away, one.lease, desk, [study], Settings(database_url=one.database.url)) == [study]
+    assert one.state() == "running"
+    assert away._transactions > 6
+    desk.halt()
+    with pytest.raises(DatabaseUnavailable):
+        outlast(desk, lambda: StudyInHand(Flickering(one.database, 1), one.lease, one.id))
 
 
 def test_a_node_that_was_there_lately_is_waited_for_and_any_other_only_so_long(case, monkeypatch):

@@ -41,6 +41,19 @@ def test_every_worker_is_run_as_the_first_one():
         assert mounted == shared, name
 
 
+def test_what_a_container_says_is_kept_within_bounds():
+    files = ["docker-compose.yml", *(f"deploy/{path.name}" for path in (ROOT / "deploy").glob("compose.*.yaml"))]
+    made = {
+        f"{file}: {name}": service
+        for file in files
+        for name, service in ((yaml.safe_load((ROOT / file).read_text()).get("services")) or {}).items()
+        if {"image", "build"} & service.keys()
+    }
+    assert len(made) == 12
+    bounds = {"driver": "json-file", "options": {"max-size": "20m", "max-file": "5"}}
+    assert [name for name, service in made.items() if service.get("logging") != bounds] == []
+
+
 def test_cards_are_not_given_twice():
     given = [
         number

@@ -2,6 +2,8 @@
 
 import json
 import re
+from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 
 import promql_parser
@@ -9,9 +11,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Metrics, families
+from service.metrics import Metrics, condition, families
 from service.store.database import Database
-from service.store.gauges import Gauges, Leases, Nodes, Queue, Usage
+from service.store.gauges import Gauges, Held, Leases, Nodes, Queue, Usage
 from service.store.states import State
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "monitoring"
@@ -42,7 +44,9 @@ def said() -> dict[str, list[dict[str, str]]]:
         studies=dict.fromkeys(State, 1),
         queue=Queue(1.0),
         leases=Leases(1, 1, 1, 1, 1, 1.0),
-        usage=[Usage("ann", "valid", 1, 1.0, 1.0, 1.0)],
+        owners=["ann"],
+        usage=[Usage("ann", "valid", *map(Decimal, (1, 1, 1, 1)))],
+        held=[Held("ann", 1.0, 1.0)],
         live_trials=1,
         nodes=Nodes(1, 1, 1, 1.0, 1.0),
         dispatchers=1,
@@ -54,7 +58,7 @@ def said() -> dict[str, list[dict[str, str]]]:
             return []
 
         def collect(self):
-            return families(read)
+            return chain(condition(), families(read))
 
     whole = CollectorRegistry()
     whole.register(Everything())
@@ -93,7 +97,7 @@ def test_labels_that_are_kept_or_shown_exist(said):
 
 
 def test_every_alert_says_what_to_do():
-    assert len({rule["alert"] for rule in RULES}) == len(RULES) >= 8
+    assert len({rule["alert"] for rule in RULES}) == len(RULES) >= 11
     for rule in RULES:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"].keys() == {"summary", "description"}

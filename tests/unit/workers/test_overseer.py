@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import cloudpickle
 import pytest
 import ray
+from ray.exceptions import OutOfMemoryError
 
 import workers.overseer
 from mudman import presets
@@ -12,6 +13,7 @@ from mudman.results import Fault, Outcome, TrialResult
 from mudman.specs import ResourcesSpec, parse
 from workers.actor import PATIENCE, WORD
 from workers.book import Attempt, Book
+from workers.causes import KilledForMemory
 from workers.desk import Desk
 from workers.orders import Order, Word
 from workers.overseer import LOOK, SPEAKS, Overseer
@@ -27,7 +29,8 @@ class Scene:
     def __init__(self, clock: list[float]):
         self.clock, self.desk = clock, Desk()
         self.places = Places(self.desk, ResourcesSpec())
-        self.overseer = Overseer(self.desk, self.places, {"study": Book("study", SPEC)})
+        books = {name: Book(name, SPEC) for name in ("study", "other")}
+        self.overseer = Overseer(self.desk, self.places, books)
         self.searcher = PlaceSearcher(self.desk, self.overseer, self.places)
         self.trials: list[SimpleNamespace] = []
         self.begun: list[tuple[str, int]] = []
@@ -36,9 +39,9 @@ class Scene:
         self.killed: list[str] = []
         self.overseer.on_step_begin(0, self.trials)
 
-    def offer(self, *ordinals: int) -> None:
+    def offer(self, *ordinals: int, study: str = "study") -> None:
         for ordinal in ordinals:
-            self.desk.offer(Attempt("study", ordinal, 1, {}))
+            self.desk.offer(Attempt(study, ordinal, 1, {}))
 
     def place(self, name: str, started: bool = True) -> SimpleNamespace:
         def begin(order: str) -> None:
@@ -100,6 +103,18 @@ def test_a_place_is_given_one_trial_after_the_other(scene):
     assert scene.settle() == [(0, "valid")]
 
 
+def test_what_waited_for_a_process_that_was_killed_for_memory_as_it_started_is_run_again(scene, tmp_path):
+    """It has not run: it cannot have been what took the memory."""
+    scene.offer(0)
+    trial = scene.place("a", started=False)
+    error = tmp_path / "error.pkl"
+    error.write_bytes(cloudpickle.dumps(KilledForMemory.of(OutOfMemoryError("Memory on the node x"))))
+    trial.over, trial.pickled_error_file = True, str(error)
+    scene.overseer.on_trial_error(1, scene.trials, trial)
+    [(_, result)] = scene.desk.ended()
+    assert (result.outcome, result.fault.type) == ("lost", "OutOfMemoryError")
+
+
 def test_places_are_asked_for_while_more_waits_than_there_are(scene):
     scene.offer(0, 1)
     assert scene.searcher.suggest("a") == {AVOID: []}
@@ -153,6 +168,42 @@ def test_a_free_place_where_its_study_does_not_go_makes_room_for_another(scene, 
     scene.place("b")
     assert not scene.says("b", node="good")
     assert scene.begun == [("b", 0)]
+
+
+def pinned(scene) -> None:
+    """Two studies with a device each, and the fourth trial of each runs."""
+    for name, node in (("a", "here"), ("b", "there")):
+        scene.place(name)
+        scene.says(name, node=node)
+    for number in range(4):
+        scene.offer(number)
+        scene.says("a", Outcome.VALID if number else None, node="here")
+        scene.offer(100 + number, study="other")
+        scene.says("b", Outcome.VALID if number else None, node="there")
+    scene.begun.clear()
+
+
+def test_two_studies_with_a_device_each_change_places(scene):
+    pinned(scene)
+    scene.offer(4)
+    assert not scene.says("a", Outcome.VALID, node="here"), "it stays, and waits"
+    assert not scene.says("a", node="here")
+    assert scene.searcher.suggest("c") is None, "nor is another place asked for"
+    assert scene.begun == []
+    assert not scene.says("b", Outcome.VALID, node="there")
+    scene.offer(104, study="other")
+    assert not scene.says("a", node="here")
+    assert scene.begun == [("b", 4), ("a", 104)]
+
+
+def test_a_study_waits_for_no_device_on_which_nothing_runs(scene):
+    pinned(scene)
+    scene.offer(4)
+    scene.says("a", Outcome.VALID, node="here")
+    scene.trials[1].over = True  # its process is gone
+    scene.pass_by(LOOK)
+    scene.says("a", node="here")
+    assert scene.begun == [("a", 4)]
 
 
 def test_a_withdrawn_trial_is_told_to_end_and_its_place_is_free_when_it_has(scene):

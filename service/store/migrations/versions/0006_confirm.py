@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """They stay, as studies of their own."""
+    """They stay, as studies of their own. What is doomed is no longer known, and its files stay."""
     op.drop_table("doomed_artifact", schema=SCHEMA)
     op.drop_index("ix_study_repeats", "study", schema=SCHEMA)
     op.drop_constraint("fk_study_repeats_id", "study", schema=SCHEMA)
