@@ -115,6 +115,6 @@ def test_whole_cards_are_had_beside_halves_that_lie_across_them(site, make_spec,
     for number in range(2):
         site.until("four halves", lambda: halves_run() == 4)
         whole = submit(site, make_spec, "bob", f"whole {number}", trials=2, seconds=0.5, **large)
-        site.until_state(whole, "completed", 60)
+        site.until_state(whole, "completed")
     assert {trial.outcome for trial in site.trials(halves) if trial.outcome} == {"valid"}, "no trial was stopped for it"
     site.change_state(halves, Action.CANCEL)
