@@ -1,7 +1,7 @@
 # Two commands do everything on a machine with Python 3.11 or newer:
 #   make demo    set up, start the whole system, run the quickstart study, print its result, stop
 #   make test    set up and run the tests
-# The few tests that take longest (machines, shares, quarantine): make test-long
+# The tests that take longest (deaths that take minutes to be noticed, machines, shares, fuzzing): make test-long
 # Published numbers that need the model hub (and a GPU, to take minutes): make reproduce
 PYTHON ?= python3
 READY  := .venv/.ready
