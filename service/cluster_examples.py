@@ -36,7 +36,7 @@ CLUSTER = {
             "priority": 0,
             "state": "queued",
             "max_live": 0,
-            "reason": "the quota of bob (0 trials at once) is used up",
+            "reason": "the cluster is full: ann 1 CPU and 0.5 GPUs in 1 trial",
             "since": "2026-11-21T08:59:00Z",
         }
     ],

@@ -39,14 +39,15 @@ class NodeView(View):
 
 
 class RunningView(View):
-    """A trial that runs now."""
+    """A trial that runs now, or a study that is being prepared."""
 
     study: str
     name: str
     """Of the study."""
     owner: str
-    ordinal: int
-    attempt: int
+    ordinal: int | None
+    """null: the study is being prepared, and has no trial yet."""
+    attempt: int | None
     host: str | None
     node: str | None
     """Id of the node."""
@@ -58,7 +59,8 @@ class WaitingView(View):
     """A study that waits for a place, or for more than it has."""
 
     position: int
-    """1 is served first: by priority, then by time."""
+    """In this list: by priority, then by when it was queued. Among owners of one priority the one is served first who
+    has had least for its weight."""
     study: str
     name: str
     owner: str
@@ -120,7 +122,7 @@ def node_views(
             alive=alive,
             cpus=node.cpus,
             gpus=node.gpus,
-            used=_held(one for one in ran if one.trial.worker.get("node_id") == node.id),
+            used=_held(one for one in ran if one.worker.get("node_id") == node.id),
             quarantine=Quarantine(until=node.quarantined_until, reason=node.quarantine_reason)
             if node.id in quarantined
             else None,
@@ -131,17 +133,16 @@ def node_views(
 
 
 def running_view(one: Running) -> RunningView:
-    trial, worker = one.trial, one.trial.worker
     return RunningView(
-        study=trial.study_id,
+        study=one.study.id,
         name=one.study.name,
         owner=one.study.owner,
-        ordinal=trial.ordinal,
-        attempt=trial.attempt,
-        host=worker.get("host"),
-        node=worker.get("node_id"),
-        device=worker.get("device"),
-        since=trial.started_at,
+        ordinal=one.trial and one.trial.ordinal,
+        attempt=one.trial and one.trial.attempt,
+        host=one.worker.get("host"),
+        node=one.worker.get("node_id"),
+        device=one.worker.get("device"),
+        since=one.since,
     )
 
 
@@ -154,12 +155,12 @@ def waiting_view(position: int, study: Study, group: Group, dispatchers: Sequenc
         priority=group.priority,
         state=State(study.state),
         max_live=group.max_live,
-        reason=_reason(group, dispatchers),
+        reason=_reason(study, group, dispatchers),
         since=study.queued_at,
     )
 
 
-def _reason(group: Group, dispatchers: Sequence[Dispatcher]) -> str:
+def _reason(study: Study, group: Group, dispatchers: Sequence[Dispatcher]) -> str:
     if not dispatchers:
         return "no dispatcher is alive: start one"
     if group.waiting:
@@ -168,6 +169,8 @@ def _reason(group: Group, dispatchers: Sequence[Dispatcher]) -> str:
         return "a dispatcher is about to start its runner"
     if group.max_live == 0:
         return "its runner sees to what an earlier one left behind"
+    if study.state == State.PREPARING:
+        return "its preparation is about to start"
     return "its runner is starting, or has other studies of its group in hand"
 
 

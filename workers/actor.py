@@ -9,7 +9,6 @@ caches with it. Errors are results.
 import contextlib
 import logging
 import os
-import platform
 import tempfile
 import threading
 import time
@@ -17,14 +16,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.tune import Trainable
 
-from mudman import artifacts, logs, provenance, run_trial
+from mudman import artifacts, logs, run_trial
 from mudman.checkpoints import CARD, Keeping
 from mudman.results import Curve, Decision, Fault, Outcome, Point, Progress, TrialResult
 from mudman.specs import StudySpec
 from workers.orders import Order, Word, versions
+from workers.whereabouts import whereabouts
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class TrialActor(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         # Of this node: the runner's settings stay with the runner.
         logs.configure(os.environ.get("MUDMAN_LOG_LEVEL", "INFO"), os.environ.get("MUDMAN_LOG_FORMAT", "text"))
-        self._place = _whereabouts()
+        self._place = whereabouts()
         self._trial: RunningTrial | None = None
 
     def begin(self, order: str) -> None:
@@ -187,26 +186,3 @@ def _written(store: artifacts.Artifacts, key: str, order: Order, spec: StudySpec
         for file in result.checkpoint.files:
             store.put(f"{key}/{file.name}", Path(folder) / file.name)
     return result.model_copy(update={"checkpoint": result.checkpoint.model_copy(update={"key": key})})
-
-
-def _whereabouts() -> dict[str, Any]:
-    cards = os.environ.get("CUDA_VISIBLE_DEVICES", "") if ray.get_gpu_ids() else ""
-    return {
-        "node": ray.util.get_node_ip_address(),
-        "node_id": ray.get_runtime_context().get_node_id(),
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "device": f"cuda:{cards}" if cards else "cpu",
-        **_evidence(),
-    }
-
-
-def _evidence() -> dict[str, Any]:
-    """Code and hardware that a result rests on: a place may outlive an upgrade, and nodes differ."""
-    code, machine = provenance.code(), provenance.hardware()
-    return {
-        "commit": code["commit"],
-        "code": code["sha256"],
-        "processor": machine["processor"],
-        "cards": machine["cards"],
-    }

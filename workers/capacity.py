@@ -1,7 +1,8 @@
 """What nodes hold, and whether one more trial fits: pure arithmetic over CPUs and cards."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _ROUNDING = 1e-6
 """Three thirds of a card are a card."""
@@ -32,12 +33,28 @@ class Node:
         return _Room(self).cards_for(trial) is not None
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a trial runs."""
+
+    node: str
+    cards: tuple[str, ...] = ()
+    """By the names that the node has for them."""
+
+    @classmethod
+    def of(cls, worker: Mapping[str, Any]) -> "Place":
+        """From what the trial's process said of itself."""
+        device = worker.get("device") or ""
+        return cls(worker.get("node_id") or "", tuple(device[5:].split(",")) if device.startswith("cuda:") else ())
+
+
 class _Room:
     """What is left of one node. A card is a number between 0 and 1."""
 
     def __init__(self, node: Node):
         self.cpus = node.cpus
         self.cards = [1.0] * int(node.gpus)
+        self._names: dict[str, int] = {}
 
     def cards_for(self, trial: Resources) -> list[int] | None:
         """Cards that the trial would take; None if it does not fit."""
@@ -54,6 +71,11 @@ class _Room:
         for card in cards:
             self.cards[card] -= min(trial.gpus, 1.0)
 
+    def called(self, names: Iterable[str]) -> list[int]:
+        """The cards of these names: which is which matters to nobody, as long as it stays the same."""
+        cards = [self._names.setdefault(name, len(self._names)) for name in names]
+        return [card for card in cards if card < len(self.cards)]
+
     @property
     def left(self) -> tuple[float, float]:
         return sum(self.cards), self.cpus
@@ -64,17 +86,27 @@ class Packing:
 
     def __init__(self, nodes: Iterable[Node]):
         nodes = sorted(nodes, key=lambda node: node.id)
-        self._rooms = [_Room(node) for node in nodes]
+        self._rooms = {node.id: _Room(node) for node in nodes}
         self._total = Resources(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
 
     def place(self, trial: Resources) -> bool:
         """Take the room that one more trial needs, if there is any."""
-        fitting = [(room.left, room, cards) for room in self._rooms if (cards := room.cards_for(trial)) is not None]
+        rooms = self._rooms.values()
+        fitting = [(room.left, room, cards) for room in rooms if (cards := room.cards_for(trial)) is not None]
         if not fitting:
             return False
         _, room, cards = min(fitting, key=lambda fit: fit[0])
         room.take(trial, cards)
         return True
+
+    def hold(self, place: Place, trial: Resources) -> None:
+        """Take the room of a trial that runs there, whatever else does."""
+        if room := self._rooms.get(place.node):
+            room.take(trial, room.called(place.cards))
+
+    def fits(self, trial: Resources) -> bool:
+        """Whether there is room for one more."""
+        return any(room.cards_for(trial) is not None for room in self._rooms.values())
 
     def share(self, trial: Resources) -> float:
         """The larger of its parts of all CPUs and of all cards."""

@@ -34,9 +34,9 @@ class Desk:
     # ---------------------------------------------------------------------------------------------- Tune's thread
 
     def take(
-        self, place: str, suits: Callable[[str], bool] = lambda study_id: True, patience: float = 0.0
+        self, place: str, suits: Callable[[Attempt], bool] = lambda attempt: True, patience: float = 0.0
     ) -> Attempt | None:
-        """The next attempt for a place that has none, of a study that ``suits`` it. While the ledger stores what has
+        """The next attempt for a place that has none, one that ``suits`` it. While the ledger stores what has
         ended, and so is about to offer more, it is waited for, ``patience`` seconds at most."""
         with self._changed:
             self._changed.wait_for(lambda: self._next(suits) or not (self._ended or self._settling), patience)
@@ -120,10 +120,10 @@ class Desk:
         with self._changed:
             return self._changed.wait_for(lambda: self._halted or not self.shut, timeout)
 
-    def _next(self, suits: Callable[[str], bool]) -> Attempt | None:
+    def _next(self, suits: Callable[[Attempt], bool]) -> Attempt | None:
         if not self.allows(len(self._live) + 1):
             return None
-        return next((attempt for attempt in self._ready if suits(attempt.study_id)), None)
+        return next((attempt for attempt in self._ready if suits(attempt)), None)
 
     def _end(self, place: str, result: TrialResult) -> None:
         attempt = self._live.pop(place)

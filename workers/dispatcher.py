@@ -32,6 +32,7 @@ from workers import lifeline, planner, problems
 from workers.database_url import handed_over
 from workers.exits import LEASE_LOST, NO_RAY, RAY_ENDED
 from workers.patience import Patience
+from workers.reservations import Reservations
 from workers.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Dispatcher:
     asked: dict[int, float] = field(default_factory=dict)
     """Process ids of runners that were asked to make room, with when (monotonic seconds)."""
     watcher: Watcher | None = None
+    reservations: Reservations = field(default_factory=Reservations)
     swept: float = -math.inf
     """When old logs, events and keys were dropped last (monotonic seconds)."""
     sweeping: threading.Thread | None = None
@@ -120,7 +122,7 @@ class Dispatcher:
     def _plan(self) -> None:
         try:
             with self.database.begin() as session:
-                planner.plan(session, self.settings, MOST_RUNNERS)
+                planner.plan(session, self.settings, MOST_RUNNERS, self.reservations)
         except DatabaseUnavailable as error:
             log.warning("shares stay as they are: %s", error)  # a database that is away says so to the next statement
 

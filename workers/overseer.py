@@ -126,9 +126,14 @@ class Overseer(Forgetful, tune.Callback):
         """The next trial to a place that is free, if there is one for it."""
         node, device = self._nodes[place], self._devices[place]
 
-        def suits(study_id: str) -> bool:
-            others = {self._devices[at] for at, attempt in self._busy.items() if attempt.study_id != study_id}
-            return node not in self._places.avoid(study_id) and self._places.spread.suits(study_id, device, others)
+        def suits(attempt: Attempt) -> bool:
+            study_id = attempt.study_id
+            if node in self._places.avoid(study_id):
+                return False
+            if self._places.failed(attempt, node, {self._nodes[at] for at in self._busy}):
+                return False
+            others = {self._devices[at] for at, busy in self._busy.items() if busy.study_id != study_id}
+            return self._places.spread.suits(study_id, device, others)
 
         attempt = self._desk.take(place, suits, patience)
         if attempt is None:

@@ -4,13 +4,14 @@ Every new place carries the nodes that it keeps away from; it is given no trial 
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 
-from mudman.results import TrialResult
+from mudman.results import Outcome, TrialResult
 from mudman.specs import ResourcesSpec
 from workers import cluster
 from workers.book import Attempt
@@ -31,6 +32,8 @@ class Places:
         self._desk, self.resources = desk, resources
         self._breaker = Breaker()
         self.spread = Spread()
+        self._lost: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        """By study and ordinal: nodes on which attempts were lost."""
         self.cornered = False
         """There is no place, and those that are asked for keep away from nodes that they need not keep away from any
         more: better to ask anew."""
@@ -39,6 +42,8 @@ class Places:
         """An attempt has ended on the node. ``None``: it never said where it was."""
         if node is None:
             return
+        if result.outcome is Outcome.LOST:
+            self._lost[attempt.study_id, attempt.ordinal].add(node)
         words = result.fault.type if result.fault else ""
         self._breaker.told(node, attempt.study_id, attempt, result.outcome, words)
         if self._breaker.suspects:
@@ -53,6 +58,12 @@ class Places:
             return frozenset()
         possible = self._possible()
         return (quarantined if possible else frozenset()) | self._breaker.shunned(study_id, possible)
+
+    def failed(self, attempt: Attempt, node: str, others: Collection[str]) -> bool:
+        """Whether the trial was lost on the node before, and runs again elsewhere. ``others``: nodes of the places that
+        run something, one of which is free next."""
+        lost = self._lost.get((attempt.study_id, attempt.ordinal), frozenset())
+        return node in lost and any(other not in lost for other in others)
 
     def look(self, trials: Collection[Trial]) -> None:
         """``trials``: those of Tune's that have not ended. Each is a place, or waits for one."""

@@ -4,6 +4,7 @@ Of several dispatchers one plans at a time; the others find the lock taken and l
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, or_, select, text, update
@@ -14,7 +15,8 @@ from service.store.demand import Demand
 from service.store.settings import Settings
 from service.store.tables import Group
 from workers import shares
-from workers.capacity import Node, Resources, share
+from workers.capacity import Node, Place, Resources, share
+from workers.reservations import Reservations
 from workers.shares import Owner, Quota, Share, Work
 
 LOCK = 7_302_518
@@ -23,11 +25,11 @@ PATIENCE = "500ms"
 """How long it waits for a group's row. Whoever holds one for longer hangs; the next turn tries again."""
 
 
-def plan(session: Session, settings: Settings, runners_each: int) -> bool:
+def plan(session: Session, settings: Settings, runners_each: int, reservations: Reservations | None = None) -> bool:
     """Write every group's share. False where another dispatcher is at it.
 
-    ``runners_each``: runner processes that one dispatcher keeps. Raises ``DatabaseUnavailable``, also where a group
-    stayed locked.
+    ``runners_each``: runner processes that one dispatcher keeps. ``reservations``: its own. Raises
+    ``DatabaseUnavailable``, also where a group stayed locked.
     """
     if not session.scalar(select(func.pg_try_advisory_xact_lock(LOCK))):
         return False
@@ -36,11 +38,13 @@ def plan(session: Session, settings: Settings, runners_each: int) -> bool:
     known = nodes.known(session)
     alive = _capacities(session, [node for node, there in known if there])
     away = _capacities(session, [node for node, there in known if not there])
-    owners = _owners(session, settings, found, alive)
     works = [_work(one) for one in found]
+    owners = _owners(session, settings, found, works, alive)
     if alive:
         dispatchers = len(leases.dispatchers(session, settings.dispatcher_lives))
         planned = shares.plan(alive, works, owners, runners_each * max(1, dispatchers), away)
+        if reservations is not None:
+            planned = reservations.keep(alive, works, planned, time.monotonic())
     elif known:
         planned = {one.group.id: _kept(one) for one in found}
     else:
@@ -54,21 +58,23 @@ def _capacities(session: Session, found: Sequence[nodes.Node]) -> list[Node]:
     return [Node(node.id, node.cpus, node.gpus, usable=node.id not in quarantined) for node in found if node.cpus > 0]
 
 
-def _owners(session: Session, settings: Settings, found: Sequence[Demand], alive: Sequence[Node]) -> dict[str, Owner]:
+def _owners(
+    session: Session, settings: Settings, found: Sequence[Demand], works: Sequence[Work], alive: Sequence[Node]
+) -> dict[str, Owner]:
     """Charges them for what they hold."""
     total = Resources(sum(node.cpus for node in alive), sum(node.gpus for node in alive))
     held: dict[str, Resources] = {}
     for one in found:
-        running = _resources(one) * one.running
+        running = _resources(one) * len(one.running)
         held[one.owner] = held.get(one.owner, Resources()) + running
-    standings = {
-        owner: usage.Standing(share(have, total), settings.weight(owner), settings.quota(owner).model_dump())
-        for owner, have in held.items()
-    }
-    recent = usage.charge(session, standings)
-    return {
-        owner: Owner(standing.weight, recent[owner], _quota(standing.quota)) for owner, standing in standings.items()
-    }
+    standings, quotas = {}, {}
+    for owner, have in held.items():
+        quota = settings.quota(owner).model_dump()
+        quotas[owner] = _quota(quota)
+        more = shares.wants(alive, [work for work in works if work.owner == owner], quotas[owner])
+        standings[owner] = usage.Standing(share(have, total), settings.weight(owner), quota, more)
+    leads = usage.charge(session, standings)
+    return {owner: Owner(standing.weight, leads[owner], quotas[owner]) for owner, standing in standings.items()}
 
 
 def _quota(limits: Mapping[str, float | None]) -> Quota:
@@ -84,6 +90,7 @@ def _work(one: Demand) -> Work:
         turns=tuple(turn.timestamp() for turn in one.turns),
         priority=one.group.priority,
         live=one.open,
+        running=tuple(Place.of(worker) for worker in one.running),
         pause=_pause(one) if one.pause > 0 else None,
         unready=one.unready,
     )
@@ -94,13 +101,16 @@ def _resources(one: Demand) -> Resources:
 
 
 def _pause(one: Demand) -> str:
+    if one.group.failures == 0:
+        return f"its runner had no Ray cluster, or lost its lease: tried again in {math.ceil(one.pause)} s"
     runners = "its runner" if one.group.failures == 1 else f"{one.group.failures} runners in a row"
     return f"{runners} failed: tried again in {math.ceil(one.pause)} s"
 
 
 def _kept(one: Demand) -> Share:
     """While no node answers nobody starts; who runs goes on, for it may be the observer alone that is away."""
-    reason = _pause(one) if one.pause > 0 else "no node of the Ray cluster answers"
+    failed = one.pause > 0 and one.group.failures > 0
+    reason = _pause(one) if failed else "no node of the Ray cluster answers"
     return Share(one.group.max_live if one.group.expires_at else 0, reason)
 
 

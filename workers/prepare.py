@@ -12,12 +12,13 @@ from mudman.faults import SpecError
 from mudman.preparation import prepare
 from mudman.results import Fault, TrialResult
 from mudman.specs import StudySpec
+from workers.whereabouts import whereabouts
 
 
 def prepare_studies(spec_jsons: list[str]) -> Iterator[dict[str, Any]]:
-    """First ``{}``: there was a place for it, and it has begun. Then for each study one of ``{"preparation": …}``,
-    ``{"spec_error": …}`` and ``{"fault": …}``."""
-    yield {}
+    """First ``{"place": …}``: there was one for it, and it has begun. Then for each study one of
+    ``{"preparation": …}``, ``{"spec_error": …}`` and ``{"fault": …}``."""
+    yield {"place": whereabouts()}
     baselines: dict[str, TrialResult] = {}
     for spec_json in spec_jsons:
         yield _prepare_one(spec_json, baselines)

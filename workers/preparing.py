@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from mudman.faults import SpecError
 from mudman.results import Fault
@@ -63,7 +63,8 @@ def prepare(
             answers = {study: _KEPT for study in begun if study.prepared}
             unprepared = [study for study in begun if not study.prepared]
             limit = settings.preparation_seconds
-            answers |= _answers(unprepared, lambda studies: _ask_ray(database, desk, studies, limit), beside_others)
+            ask = functools.partial(_ask_ray, database, lease, desk)
+            answers |= _answers(unprepared, lambda studies: ask(studies, limit), beside_others)
         # Measured for minutes, perhaps: an outage does not undo it.
         for study, answer in answers.items():
             if outlast(desk, functools.partial(_conclude, database, lease, study, answer)):
@@ -154,7 +155,9 @@ def _answers(
     return answers
 
 
-def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand], limit: float) -> list[dict[str, Any]]:
+def _ask_ray(
+    database: Database, lease: Lease, desk: Desk, group: list[StudyInHand], limit: float
+) -> list[dict[str, Any]]:
     """One answer per study, in their order; fewer if all were cancelled, or the runner is to end, before they came,
     or where one took longer than ``limit`` seconds: that is the last answer then."""
     resources = group[0].spec.resources
@@ -173,25 +176,47 @@ def _ask_ray(database: Database, desk: Desk, group: list[StudyInHand], limit: fl
         done, _ = ray.wait([stream], timeout=POLL)
         return ray.get(next(stream)) if done else None
 
-    answers = _listen(hear, lambda: _wanted(database, desk, group), len(group), limit)
+    def begun(word: dict[str, Any]) -> None:
+        _begun(database, lease, [study.id for study in group], word["place"])
+
+    answers = _listen(hear, lambda: _wanted(database, desk, group), len(group), limit, begun)
     if len(answers) < len(group) or "late" in answers[-1]:
         ray.cancel(stream, force=True)
     return answers
 
 
 def _listen(
-    hear: Callable[[], dict[str, Any] | None], wanted: Callable[[], bool], count: int, limit: float
+    hear: Callable[[], dict[str, Any] | None],
+    wanted: Callable[[], bool],
+    count: int,
+    limit: float,
+    begun: Callable[[dict[str, Any]], None] = lambda word: None,
 ) -> list[dict[str, Any]]:
+    """``begun``: called with the first word."""
     said: list[dict[str, Any]] = []
     deadline = math.inf  # until there is a place for it
     while len(said) <= count and wanted():
         if (word := hear()) is not None:
+            if not said:
+                begun(word)
             said.append(word)
             deadline = time.monotonic() + limit
         elif time.monotonic() >= deadline:
             said.append({"late": limit})
             break
     return said[1:]
+
+
+def _begun(database: Database, lease: Lease, study_ids: list[str], place: dict[str, Any]) -> None:
+    """It has a place, which counts like a trial's. Without the database nobody counts."""
+    preparing = update(Study).where(Study.id.in_(study_ids), Study.state == State.PREPARING)
+    try:
+        with database.begin() as session:
+            leases.guard(session, lease)
+            place = place | {"since": session.scalar(select(func.now())).isoformat()}
+            session.execute(preparing.values(prepared_on=place), execution_options={"synchronize_session": False})
+    except DatabaseUnavailable as error:
+        log.warning("%s", error)
 
 
 def _to_avoid(database: Database, resources: ResourcesSpec) -> frozenset[str]:

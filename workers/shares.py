@@ -1,9 +1,9 @@
 """How many trials each group of studies may run at once: one pure function of what is known at a moment.
 
 Places are given one trial at a time. Strictly by priority first; among the owners of one priority to the one that has
-least for its weight, counting what it used lately and what it was given now; among that owner's studies in turn, the
-one that waited longest first, so that the variants of a comparison interleave whatever groups they are in. A trial has
-to fit on one node, and what it takes there is gone. Whoever fits nowhere, or has all its owner's quota allows, is
+least for its weight, counting by how much it is ahead and what it was given now; among that owner's studies in turn,
+the one that waited longest first, so that the variants of a comparison interleave whatever groups they are in. A trial
+has to fit on one node, and what it takes there is gone. Whoever fits nowhere, or has all its owner's quota allows, is
 passed over, and the next one takes what is left: nothing stays free that somebody could use.
 
 Nobody is stopped for fairness. A group that runs more than its share runs down to it, trial by trial.
@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from workers.capacity import Node, Packing, Resources, amount
+from workers.capacity import Node, Packing, Place, Resources, amount
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class Quota:
     def refuses(self, held: Resources, trials: int, more: Resources) -> str | None:
         """Which part leaves no room for a trial of ``more`` beside what is ``held``."""
         for kind, limit, would in (
-            ("trials", self.trials, trials + 1),
-            ("CPUs", self.cpus, held.cpus + more.cpus),
-            ("GPUs", self.gpus, held.gpus + more.gpus),
+            ("trial", self.trials, trials + 1),
+            ("CPU", self.cpus, held.cpus + more.cpus),
+            ("GPU", self.gpus, held.gpus + more.gpus),
         ):
             if would > limit + 1e-9:
-                return f"{limit:g} {kind}"
+                return f"{limit:g} {kind}" if limit == 1 else f"{limit:g} {kind}s"
         return None
 
 
 @dataclass(frozen=True)
 class Owner:
     weight: float = 1.0
-    usage: float = 0.0
-    """Mean share of the cluster that the owner held lately, between 0 and 1."""
+    lead: float = 0.0
+    """Seconds of the whole cluster, for a weight of 1, that it has had beyond whoever has had least."""
     quota: Quota = Quota()
 
 
@@ -59,6 +59,8 @@ class Work:
     priority: int = 0
     live: int = 0
     """Trials that run now, or were sent to run."""
+    running: tuple[Place, ...] = ()
+    """Where those of them are that have a place."""
     pause: str | None = None
     """Why it may not run now whatever is free."""
     unready: bool = False
@@ -73,9 +75,12 @@ class Share:
     """Why it has fewer places than it could use."""
 
 
-HOLD = 0.006
-"""Mean share of late (about 5 s of the whole cluster) by which an owner may be ahead before places that it holds go to
-another: with each that does, a process ends and another starts."""
+HOLD = 5.0
+"""Seconds of the whole cluster by which an owner may be ahead before places that it holds go to another: with each that
+does, a process ends and another starts."""
+EVEN = 300.0
+"""Seconds in which a lead is to be made up: an owner who is ahead by a tenth of the cluster for so long gets a tenth
+less."""
 
 
 @dataclass
@@ -92,7 +97,7 @@ class _Account:
     @property
     def standing(self) -> float:
         held = HOLD if self.trials < self.live else 0.0
-        return (self.owner.usage + self.share - held) / self.owner.weight
+        return self.owner.lead + (self.share * EVEN - held) / self.owner.weight
 
 
 @dataclass
@@ -133,8 +138,22 @@ def plan(
         level = [line for line in lines if line.work.priority == priority]
         runners -= _share_out(level, packing, accounts, runners)
     _keep_quotas(lines, accounts)
-    holders = _holders(lines)
-    return {line.work.id: _share(line, nodes, away, holders) for line in lines}
+    held = _Held.of(nodes, lines)
+    return {line.work.id: _share(line, nodes, away, held) for line in lines}
+
+
+def wants(nodes: Sequence[Node], groups: Iterable[Work], quota: Quota = Quota()) -> bool:
+    """Whether an owner with these groups would run more if others ran less."""
+    groups = list(groups)
+    held = sum((work.resources * len(work.running) for work in groups), Resources())
+    trials = sum(len(work.running) for work in groups)
+    return any(
+        work.demand > len(work.running)
+        and not work.pause
+        and quota.refuses(held, trials, work.resources) is None
+        and any(node.usable and node.could_hold(work.resources) for node in nodes)
+        for work in groups
+    )
 
 
 def undecided(groups: Iterable[Work], reason: str) -> dict[str, Share]:
@@ -173,9 +192,13 @@ def _obstacle(line: _Line, packing: Packing, account: _Account, runners: float) 
     """Why the group gets no other place; None where it was given one."""
     if line.given == 0 and runners < 1:
         return "every runner process that the dispatchers may keep is in use"
-    if limit := account.owner.quota.refuses(account.held, account.trials, line.work.resources):
+    trial, quota = line.work.resources, account.owner.quota
+    if limit := quota.refuses(Resources(), 0, trial):
+        remedy = "raise it (owner_quotas), or ask for less"
+        return f"a trial with {amount(trial)} exceeds the quota of {line.work.owner} ({limit} at once): {remedy}"
+    if limit := quota.refuses(account.held, account.trials, trial):
         return f"the quota of {line.work.owner} ({limit} at once) is used up"
-    return None if packing.place(line.work.resources) else "full"
+    return None if packing.place(trial) else "full"
 
 
 def _keep_quotas(lines: list[_Line], accounts: dict[str, _Account]) -> None:
@@ -196,18 +219,49 @@ def _keep_quotas(lines: list[_Line], accounts: dict[str, _Account]) -> None:
                 held, trials = held + line.work.resources, trials + 1
 
 
-def _holders(lines: list[_Line]) -> str:
-    """Who has been given what, the largest first."""
-    given: dict[str, tuple[int, Resources]] = {}
-    for line in lines:
-        trials, held = given.get(line.work.owner, (0, Resources()))
-        given[line.work.owner] = trials + line.given, held + line.work.resources * line.given
-    largest = sorted(((-trials, name) for name, (trials, _) in given.items() if trials))[:3]
-    told = [f"{name} {amount(given[name][1])} in {_trials(-trials)}" for trials, name in largest]
-    return ", ".join(told)
+@dataclass(frozen=True)
+class _Held:
+    """What is in use now, whatever is planned."""
+
+    free: Packing
+    holders: str
+    """Who holds what, the largest first, and to whom the next places go."""
+    over: tuple[str, ...]
+    """Owners of groups that run more than their shares."""
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node], lines: Sequence[_Line]) -> "_Held":
+        free, held = in_use(nodes, [line.work for line in lines]), {}
+        for line in lines:
+            trials, resources = held.get(line.work.owner, (0, Resources()))
+            count = len(line.work.running)
+            held[line.work.owner] = trials + count, resources + line.work.resources * count
+        largest = sorted((-trials, name) for name, (trials, _) in held.items() if trials)[:3]
+        told = [", ".join(f"{name} {amount(held[name][1])} in {_trials(-trials)}" for trials, name in largest)]
+        over = sorted({line.work.owner for line in lines if len(line.work.running) > line.given})
+        heirs = sorted({line.work.owner for line in lines if len(line.work.running) < line.given})
+        if heirs:
+            told.append(f"the next places go to {_some(heirs)}")
+        return cls(free, "; ".join(part for part in told if part), tuple(over))
 
 
-def _share(line: _Line, nodes: Sequence[Node], away: Sequence[Node], holders: str) -> Share:
+def in_use(nodes: Sequence[Node], groups: Iterable[Work]) -> Packing:
+    """The nodes with what runs on them."""
+    packing = Packing(node for node in nodes if node.usable)
+    for work in groups:
+        for place in work.running:
+            packing.hold(place, work.resources)
+    return packing
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+
+
+def _share(line: _Line, nodes: Sequence[Node], away: Sequence[Node], held: _Held) -> Share:
+    due = line.given - len(line.work.running)
+    if due > 0 and not held.free.fits(line.work.resources):
+        return Share(line.given, promised(line.given, due, held.over))
     if line.obstacle is None:
         return Share(line.given)
     if line.obstacle != "full":
@@ -221,10 +275,17 @@ def _share(line: _Line, nodes: Sequence[Node], away: Sequence[Node], holders: st
     elif not any(node.usable and node.could_hold(line.work.resources) for node in nodes):
         reason = f"every node that is large enough for a trial with {amount(line.work.resources)} is in quarantine"
     else:
-        reason = f"the cluster is full: {holders}"
+        reason = f"the cluster is full: {held.holders}"
     if line.given > 0:
         reason = f"{line.given} of {_trials(line.work.demand)} may run: {reason}"
     return Share(line.given, reason)
+
+
+def promised(given: int, due: int, holders: Sequence[str]) -> str:
+    """Why a group has not yet what it was given."""
+    places = "1 place" if given == 1 else f"{given} places"
+    free = f"{due} of them free" if due < given else "free"
+    return f"has {places}, {free} as soon as {f'trials of {_some(holders)} end' if holders else 'there is room'}"
 
 
 def _trials(number: int) -> str:

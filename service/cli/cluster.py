@@ -46,7 +46,7 @@ def show(answer: "Document") -> None:
             {
                 "study": trial["name"],
                 "owner": trial["owner"],
-                "trial": f"{trial['ordinal']}.{trial['attempt']}",
+                "trial": _trial(trial),
                 "host": nodes.get(trial["node"], trial["host"]),
                 "device": trial["device"],
                 "since (UTC)": _time(trial["since"]),
@@ -85,6 +85,10 @@ def show(answer: "Document") -> None:
             display.rows(rows, json_wanted=False)
         else:
             display.line(f"{title}: none", None, json_wanted=False)
+
+
+def _trial(running: dict) -> str:
+    return "preparing" if running["ordinal"] is None else f"{running['ordinal']}.{running['attempt']}"
 
 
 def _state(node: dict) -> str:

@@ -1,9 +1,11 @@
 """What runs where and what waits, for people: a few statements, however many trials there are."""
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from mudman.specs import ResourcesSpec
@@ -17,26 +19,40 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Running:
-    """A trial that has reached a node."""
+    """A trial that has reached a node, or a study that is being prepared on one."""
 
-    trial: Trial
     study: Study
+    trial: Trial | None
+    worker: dict[str, Any]
+    since: datetime.datetime
     resources: ResourcesSpec
 
 
 def running(session: Session) -> list[Running]:
     """The longest-running first."""
-    query = select(Trial, Study).join(Study, Study.id == Trial.study_id)
-    query = query.where(Trial.outcome.is_(None), Trial.worker.is_not(None)).order_by(Trial.started_at, Trial.study_id)
-    return [
-        Running(trial, study, ResourcesSpec.model_validate(study.spec.get("resources", {})))
-        for trial, study in session.execute(query.limit(MOST))
+    trials = select(Trial, Study).join(Study, Study.id == Trial.study_id)
+    trials = trials.where(Trial.outcome.is_(None), Trial.worker.is_not(None)).order_by(Trial.started_at, Trial.study_id)
+    found = [
+        Running(study, trial, trial.worker, trial.started_at, _resources(study))
+        for trial, study in session.execute(trials.limit(MOST))
     ]
+    # The studies of a group are prepared in one process: the first stands for all.
+    prepared = select(Study).where(Study.state == State.PREPARING, Study.prepared_on.is_not(None))
+    prepared = prepared.distinct(Study.group_id).order_by(Study.group_id, Study.created_at, Study.id)
+    for study in session.scalars(prepared.limit(MOST)):
+        since = datetime.datetime.fromisoformat(study.prepared_on["since"])
+        found.append(Running(study, None, study.prepared_on, since, _resources(study)))
+    return sorted(found, key=lambda one: (one.since, one.study.id))
+
+
+def _resources(study: Study) -> ResourcesSpec:
+    return ResourcesSpec.model_validate(study.spec.get("resources", {}))
 
 
 def waiting(session: Session) -> tuple[list[tuple[Study, Group]], int]:
-    """Studies that wait for a place, or for more of them, in the order in which they are served; and how many wait."""
-    wait = or_(Study.state == State.QUEUED, Group.waiting.is_not(None))
+    """Studies that wait for a place, or for more of them, by priority and time; and how many wait."""
+    unplaced = and_(Study.state == State.PREPARING, Study.prepared_on.is_(None))
+    wait = or_(Study.state == State.QUEUED, unplaced, Group.waiting.is_not(None))
     query = select(Study, Group).join(Group, Study.group_id == Group.id).where(Study.state.in_(LIVE), wait)
     total = session.scalar(select(func.count()).select_from(query.subquery()))
     order = (Group.priority.desc(), Study.queued_at, Study.id)

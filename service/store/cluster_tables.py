@@ -3,7 +3,7 @@
 import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, func
+from sqlalchemy import BigInteger, Identity, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.store.tables import Table
@@ -30,14 +30,17 @@ class Node(Table):
 
 
 class OwnerUsage(Table):
-    """What an owner has used lately, for fair shares: seconds of its busiest resource, halved as time passes."""
+    """What an owner has had, for fair shares."""
 
     __tablename__ = "owner_usage"
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     used: Mapped[float]
+    """Lately: seconds of its busiest resource, halved as time passes."""
+    lead: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
+    """Beyond what the last of the others has had: see ``service.store.leads``."""
     at: Mapped[datetime.datetime]
-    """Moment that ``used`` holds for."""
+    """Moment that both hold for."""
     weight: Mapped[float]
     """As the dispatchers are set; and so is the quota."""
     quota: Mapped[dict[str, Any]]

@@ -2,17 +2,25 @@
 
 import datetime
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Float, func, or_, select
+from sqlalchemy import ColumnElement, Float, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from mudman.results import Outcome
 from mudman.specs import ResourcesSpec
+from service.store import standing
 from service.store.standing import COUNTING
 from service.store.states import LIVE, State
 from service.store.tables import Group, OutcomeCount, Study, Trial
 
 TURN = 10.0
 """Seconds that studies which take turns at a place keep it at least: each change ends a process and starts another."""
+
+
+_NOT_COUNTING = tuple(str(outcome) for outcome in Outcome if not outcome.counts)
+_LOST_FOR_GOOD = 3
+"""As ``workers.book.ATTEMPTS``."""
 
 
 @dataclass
@@ -28,9 +36,9 @@ class Demand:
     trials: int = 0
     """That could run at once if there were room for all."""
     open: int = 0
-    """Attempts that were started and have not ended."""
-    running: int = 0
-    """Those of them that have reached a node."""
+    """Attempts that were started and have not ended; and one where studies are being prepared."""
+    running: list[dict[str, Any]] = field(default_factory=list)
+    """Where those of them are that have reached a node."""
     unready: bool = False
     """A study of it has not been prepared yet."""
     turns: list[datetime.datetime] = field(default_factory=list)
@@ -47,8 +55,12 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
     if lock:
         groups = select(Group.id).where(Group.id.in_(select(Study.group_id).where(wanted))).order_by(Group.id)
         session.execute(groups.with_for_update(key_share=True)).all()
-    trials = select(func.count(), func.count(Trial.worker)).where(Trial.study_id == Study.id, Trial.outcome.is_(None))
+    places = func.jsonb_agg(Trial.worker).filter(Trial.worker.is_not(None))
+    trials = select(func.count(), places).where(Trial.study_id == Study.id, Trial.outcome.is_(None))
     open_ = trials.subquery().lateral()
+    again = select(func.count()).where(
+        Trial.study_id == Study.id, Trial.outcome.in_(_NOT_COUNTING), _runs_again(), standing.is_last()
+    )
     counted = select(func.sum(OutcomeCount.attempts)).where(
         OutcomeCount.study_id == Study.id, OutcomeCount.outcome.in_(COUNTING)
     )
@@ -61,9 +73,11 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
             Group,
             Study.owner,
             Study.state,
+            Study.prepared_on,
             Study.spec["resources"],
             Study.spec["budget"]["trials"].as_integer(),
             func.coalesce(counted.scalar_subquery(), 0),
+            again.scalar_subquery(),
             open_.c[0],
             open_.c[1],
             func.coalesce(latest.scalar_subquery(), Study.queued_at),
@@ -76,17 +90,32 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
         .execution_options(populate_existing=True)
     )
     found: dict[str, Demand] = {}
-    for group, owner, state, resources, budget, counts, started, running, turn, pause_ in session.execute(query):
+    prepared: dict[str, list[dict[str, Any] | None]] = {}
+    for row in session.execute(query):
+        group, owner, state, prepared_on, resources, budget, counts, retried, started, places, turn, pause_ = row
         resources = ResourcesSpec.model_validate(resources or {})
         demand = found.setdefault(group.id, Demand(group, owner, resources, pause_))
         demand.open += started
-        demand.running += running
+        demand.running += places or []
         if state in LIVE:
             demand.turns.append(turn)
             demand.unready = demand.unready or state != State.RUNNING
         if state == State.RUNNING:
-            demand.trials += min(resources.max_concurrent, max(budget - int(counts), 0))
+            # Trials that are retried may count beyond the budget.
+            demand.trials += min(resources.max_concurrent, max(budget - int(counts), started + retried))
+        if state == State.PREPARING:
+            prepared.setdefault(group.id, []).append(prepared_on)
+    for group_id, places in prepared.items():
+        # All studies of a group are prepared in one process.
+        found[group_id].open += 1
+        found[group_id].running += [place for place in places if place][:1]
     for demand in found.values():
         # To prepare takes one place, and a study whose budget is spent needs somebody who says so.
         demand.trials = max(demand.trials, int(bool(demand.turns)))
     return list(found.values())
+
+
+def _runs_again() -> ColumnElement[bool]:
+    """Of the latest attempt at a trial that did not count: whether another one follows."""
+    lost = and_(Trial.outcome == Outcome.LOST, Trial.attempt < _LOST_FOR_GOOD)
+    return or_(Trial.run_again, Trial.outcome == Outcome.CANCELLED, lost)

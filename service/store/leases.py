@@ -101,6 +101,9 @@ def claim(session: Session, owner: str, expiry: float, *, take_over: bool = True
     group.expires_at = func.now() + datetime.timedelta(seconds=expiry)
     group.failures += int(expired)
     session.flush()
+    # What prepared it died with the runner before.
+    prepared = update(Study).where(Study.group_id == group.id, Study.prepared_on.is_not(None))
+    session.execute(prepared.values(prepared_on=None), execution_options={"synchronize_session": False})
     studies = session.execute(select(Study.id, Study.state).where(Study.group_id == group.id).order_by(Study.id)).all()
     for study_id, state in studies:
         if state in LIVE:
@@ -126,8 +129,9 @@ def claimable(session: Session, expiry: float, *, take_over: bool = True) -> boo
 def without_place(session: Session, group_ids: Sequence[str]) -> set[str]:
     """Those of the groups that may run nothing now, or have nothing to run, and run nothing."""
     open_ = exists().where(Study.group_id == Group.id, Trial.study_id == Study.id, Trial.outcome.is_(None))
+    prepared = exists().where(Study.group_id == Group.id, Study.prepared_on.is_not(None))
     idle = or_(Group.max_live == 0, ~exists().where(Study.group_id == Group.id, Study.state.in_(LIVE)))
-    return set(session.scalars(select(Group.id).where(Group.id.in_(group_ids), idle, ~open_)))
+    return set(session.scalars(select(Group.id).where(Group.id.in_(group_ids), idle, ~open_, ~prepared)))
 
 
 def others_at_work(session: Session, group_id: str) -> bool:

@@ -227,6 +227,7 @@ def change_state(
     target = states.after(study_id, current, action)
     study.state = target
     study.problem = problem
+    study.prepared_on = None
     if target is State.PREPARING and study.started_at is None:
         study.started_at = _now(session)
     if target is State.QUEUED:

@@ -117,6 +117,8 @@ class Study(Table):
     """Problem document (RFC 9457) of a failed study: what is wrong and the remedy."""
     preparation: Mapped[dict[str, Any] | None]
     """``mudman.results.Preparation``."""
+    prepared_on: Mapped[dict[str, Any] | None]
+    """Node, process and device that prepares it now; null while that waits for a place, and afterwards."""
     last_event: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """Number of the study's latest event; taken under this row's lock, so that numbers have no gaps."""
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=func.now())

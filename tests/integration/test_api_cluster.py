@@ -85,6 +85,28 @@ def test_says_who_runs_what_and_why_something_waits(api, database, busy):
     assert [one["id"] for one in found["dispatchers"]] == ["one"]
 
 
+def test_a_study_that_is_being_prepared_holds_a_place_and_one_that_waits_to_be_is_listed(api, database, busy):
+    place = {"node_id": "n2", "host": "beta", "device": "cpu", "since": "2026-11-21T09:00:30+00:00"}
+    with database.begin() as session:
+        leases.seen(session, "one", "control", 42)
+        first, second = (studies.create(session, spec("cyd", name, priority=9)).study for name in ("here", "nowhere"))
+        for study in (first, second):
+            leases.claim(session, "one", 60)
+            studies.change_state(session, study.id, Action.PREPARE)
+        first.prepared_on = place
+    found = api.get("/cluster").json()
+    [running] = [one for one in found["running"] if one["owner"] == "cyd"]
+    assert (running["study"], running["ordinal"], running["attempt"]) == (first.id, None, None)
+    assert (running["host"], running["node"], running["since"]) == ("beta", "n2", "2026-11-21T09:00:30Z")
+    assert [node["used"]["cpus"] for node in found["nodes"]] == [2.0, 2.0]
+    waiting = [(one["study"], one["reason"]) for one in found["waiting"] if one["owner"] == "cyd"]
+    assert waiting == [(second.id, "its preparation is about to start")]
+    with database.begin() as session:
+        studies.change_state(session, first.id, Action.CANCEL)
+        studies.change_state(session, second.id, Action.CANCEL)
+    assert [one["owner"] for one in api.get("/cluster").json()["running"]] == ["ann"]
+
+
 def test_the_command_prints_it(api, busy, capsys):
     show(api.get("/cluster").json())
     printed = capsys.readouterr().out

@@ -50,6 +50,7 @@ class Storm:
         self.steered: set[str] = set()
         """Studies that were given trials which their searches alone would not have had."""
         self._dispatchers = [self.site.dispatch(), self.site.dispatch()]
+        self._studies: list[str] = []
         self._frozen: list[tuple[float, psutil.Process]] = []
         self._node = self.cluster and self.cluster.node("--num-cpus", "1")
 
@@ -58,11 +59,11 @@ class Storm:
     # ``length``: drawn for each fault, between 0 and 1.
 
     def kill_a_trial(self, study_id: str, length: float) -> None:
-        self._signal(self._found(self.site.worker_of, study_id), signal.SIGKILL)
+        self._signal(self._found(self._worker_of, study_id), signal.SIGKILL)
 
     def freeze_a_trial(self, study_id: str, length: float) -> None:
         """For ever: it is up to the runner to notice."""
-        self._signal(self._found(self.site.worker_of, study_id), signal.SIGSTOP)
+        self._signal(self._found(self._worker_of, study_id), signal.SIGSTOP)
 
     def kill_a_runner(self, study_id: str, length: float) -> None:
         self._signal(self._found(self.site.runner_of, study_id), signal.SIGKILL)
@@ -146,6 +147,7 @@ class Storm:
 
     def rage(self, study_ids: list[str], within: float) -> None:
         """Until so many faults have hit, then calm until every study is complete: nobody queues a failed one again."""
+        self._studies = study_ids
         self.site.until("a trial runs", lambda: any(map(self.site.worker_of, study_ids)))
         for number, (kind, study_id, length, pause) in enumerate(self.drawn(study_ids)):
             if self.hits.total() == self.faults:
@@ -216,6 +218,11 @@ class Storm:
             self._keep_busy(study_id)
             time.sleep(0.05)
         return pid
+
+    def _worker_of(self, study_id: str) -> int | None:
+        """Of another study, if this one runs nothing: runners die too often for each to have a trial always."""
+        others = [other for other in self._studies if other != study_id]
+        return next(filter(None, map(self.site.worker_of, [study_id, *others])), None)
 
     def _signal(self, pid: int | None, number: signal.Signals) -> bool:
         if pid is None:

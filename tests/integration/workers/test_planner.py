@@ -7,7 +7,7 @@ from sqlalchemy import func, select, text, update
 
 from mudman.results import Outcome, TrialResult
 from mudman.specs import parse
-from service.store import attempts, demand, leases, nodes, studies, usage
+from service.store import actions, attempts, cluster, demand, leases, nodes, optuna_rows, studies, usage
 from service.store.cluster_tables import Node, OwnerUsage
 from service.store.leases import Lease, NoPlace
 from service.store.nodes import Seen
@@ -15,7 +15,8 @@ from service.store.settings import Settings
 from service.store.states import Action
 from service.store.tables import Group, Study, Trial
 from service.store.usage import HALF_LIFE, Standing
-from workers import planner
+from workers import planner, preparing
+from workers.reservations import PATIENCE, Reservations
 
 WORKER = {"node_id": "n", "host": "h", "device": "cpu", "pid": 1}
 
@@ -47,28 +48,30 @@ def see(store, cpus: float, gpus: float = 0) -> None:
         nodes.observe(session, [Seen("n", "10.0.0.1", "host", cpus, gpus, 2**30, {})])
 
 
-def plan(store, **settings) -> dict[str, tuple[int | None, str | None]]:
+def plan(store, reservations: Reservations | None = None, **settings) -> dict[str, tuple[int | None, str | None]]:
     """Share and reason of each owner's group."""
     with store.begin() as session:
-        assert planner.plan(session, Settings(database_url=store.url, **settings), 16)
+        assert planner.plan(session, Settings(database_url=store.url, **settings), 16, reservations)
         rows = session.execute(select(Study.owner, Group.max_live, Group.waiting).join(Group))
         return {owner: (max_live, waiting) for owner, max_live, waiting in rows}
 
 
-def start(store, lease: Lease, ordinal: int) -> None:
+def start(store, lease: Lease, ordinal: int, attempt: int = 1, device: str = "cpu") -> None:
+    worker = WORKER | {"device": device}
     with store.begin() as session:
         [study_id] = session.scalars(select(Study.id).where(Study.group_id == lease.group_id))
-        from service.store import optuna_rows
-
         optuna_rows.create(session, study_id, "maximize")
-        attempts.start(session, lease, study_id, ordinal, 1, {}, distributions={})
-        attempts.progress(session, lease, [attempts.Report(study_id, ordinal, 1, None, WORKER)])
+        attempts.start(session, lease, study_id, ordinal, attempt, {}, distributions={})
+        attempts.progress(session, lease, [attempts.Report(study_id, ordinal, attempt, None, worker)])
 
 
-def finish(store, lease: Lease, ordinal: int) -> None:
+VALID = TrialResult(outcome=Outcome.VALID, value=1.0)
+
+
+def finish(store, lease: Lease, ordinal: int, result: TrialResult = VALID, attempt: int = 1) -> None:
     with store.begin() as session:
         [study_id] = session.scalars(select(Study.id).where(Study.group_id == lease.group_id))
-        attempts.record(session, lease, study_id, ordinal, 1, TrialResult(outcome=Outcome.VALID, value=1.0))
+        attempts.record(session, lease, study_id, ordinal, attempt, result)
 
 
 def test_before_a_node_is_seen_nothing_is_decided_and_when_all_are_gone_nothing_starts(store, submit):
@@ -121,7 +124,7 @@ def test_who_waits_is_not_claimed_but_what_a_dead_runner_left_is_settled_at_once
     see(store, 1)
     ann = submit("ann", priority=1)
     bob = submit("bob", running=False)
-    assert plan(store) == {"ann": (1, None), "bob": (0, "the cluster is full: ann 1 CPU in 1 trial")}
+    assert plan(store) == {"ann": (1, None), "bob": (0, "the cluster is full: the next places go to ann")}
     with store.begin() as session:
         assert leases.claim(session, "two", 60) is None
         assert not leases.claimable(session, 60)
@@ -168,7 +171,7 @@ def test_quotas_and_weights_are_those_of_the_settings(store, submit):
     assert [shares[owner][0] for owner in ("ann", "bob", "cyd")] == [4, 2, 2]
     shares = plan(store, owner_weights={"ann": 9.0}, owner_quotas={"*": {"trials": 1}, "ann": {"cpus": 5}})
     assert [shares[owner][0] for owner in ("ann", "bob", "cyd")] == [5, 1, 1]
-    assert shares["cyd"][1] == "1 of 50 trials may run: the quota of cyd (1 trials at once) is used up"
+    assert shares["cyd"][1] == "1 of 50 trials may run: the quota of cyd (1 trial at once) is used up"
     with store.begin() as session:
         row = session.get_one(OwnerUsage, "ann")
         assert (row.weight, row.quota) == (9.0, {"cpus": 5.0, "gpus": None, "trials": None})
@@ -216,6 +219,120 @@ def test_a_group_in_back_off_says_so_and_is_forgotten_when_it_has_ended(store, s
     assert plan(store)["ann"] == (None, None)
 
 
+def test_a_runner_that_found_no_ray_is_no_failed_one(store, submit):
+    see(store, 2)
+    ann = submit("ann")
+    with store.begin() as session:
+        leases.release(session, ann.group_id, ann.epoch, retry_after=30)
+    assert plan(store)["ann"] == (0, "its runner had no Ray cluster, or lost its lease: tried again in 30 s")
+    with store.begin() as session:
+        session.execute(update(Node).values(seen_at=func.now() - datetime.timedelta(seconds=nodes.SILENCE + 1)))
+    assert plan(store)["ann"] == (0, "no node of the Ray cluster answers")
+
+
+def test_a_completed_study_runs_as_many_retries_at_once_as_it_may(store, submit):
+    see(store, 8)
+    ann = submit("ann", trials=2, max_concurrent=8)
+    for ordinal in range(2):
+        start(store, ann, ordinal)
+        finish(store, ann, ordinal)
+    for ordinal in range(2, 8):
+        start(store, ann, ordinal)
+        finish(store, ann, ordinal, TrialResult(outcome=Outcome.OUT_OF_MEMORY))
+    with store.begin() as session:
+        [study_id] = session.scalars(select(Study.id))
+        studies.change_state(session, study_id, Action.COMPLETE)
+        actions.retry(session, study_id)
+        for action in (Action.PREPARE, Action.RUN):
+            studies.change_state(session, study_id, action)
+    assert plan(store)["ann"] == (6, None)
+    start(store, ann, 2, attempt=2)
+    assert plan(store)["ann"] == (6, None), "one runs, and five wait"
+    finish(store, ann, 2, attempt=2)
+    assert plan(store)["ann"] == (5, None)
+
+
+def test_whoever_is_next_is_told_whose_trial_holds_the_place(store, submit):
+    see(store, 1)
+    ann = submit("ann", trials=9)
+    plan(store)
+    start(store, ann, 0)
+    for _ in range(5):
+        plan(store)
+        pass_time(store, 9)
+    submit("bob", trials=9, priority=0)
+    assert plan(store) == {
+        "ann": (0, "the cluster is full: ann 1 CPU in 1 trial; the next places go to bob"),
+        "bob": (1, "has 1 place, free as soon as trials of ann end"),
+    }
+    with store.begin() as session:
+        listed = [(study.owner, group.waiting is not None) for study, group in cluster.waiting(session)[0]]
+    assert listed == [("ann", True), ("bob", True)]
+
+
+def test_a_study_that_is_being_prepared_holds_a_place_as_a_trial_does(store, submit):
+    see(store, 2)
+    ann = submit("ann", running=False)
+    with store.begin() as session:
+        lease = leases.claim(session, "one", 60)
+        [study_id] = session.scalars(select(Study.id))
+        studies.change_state(session, study_id, Action.PREPARE)
+
+    def found() -> tuple[int, int]:
+        with store.begin() as session:
+            [one] = demand.demands(session)
+            return one.open, len(one.running)
+
+    assert found() == (1, 0), "within its quota, though its task may have no place yet"
+    preparing._begun(store, lease, [study_id], WORKER)
+    assert found() == (1, 1)
+    with store.begin() as session:
+        [one] = cluster.running(session)
+        assert (one.study.id, one.trial, one.worker["host"]) == (study_id, None, "h")
+    plan(store)
+    pass_time(store, 9)
+    plan(store)
+    with store.begin() as session:
+        assert session.get_one(OwnerUsage, "ann").used == pytest.approx(4.5, abs=0.5)
+        assert leases.without_place(session, [ann.group_id]) == set()
+        session.execute(update(Group).values(max_live=0))
+        assert leases.without_place(session, [ann.group_id]) == set()
+        studies.change_state(session, study_id, Action.RUN)
+        assert leases.without_place(session, [ann.group_id]) == {ann.group_id}
+
+
+def test_what_a_dead_runner_prepared_holds_no_place(store, submit):
+    ann = submit("ann", running=False)
+    with store.begin() as session:
+        leases.claim(session, "one", 60)
+        [study] = session.scalars(select(Study))
+        studies.change_state(session, study.id, Action.PREPARE)
+        study.prepared_on = WORKER
+        held = update(Group).where(Group.id == ann.group_id)
+        session.execute(held.values(expires_at=func.now() - text("interval '1 second'")))
+    with store.begin() as session:
+        leases.claim(session, "two", 60)
+    with store.begin() as session:
+        assert session.scalars(select(Study.prepared_on)).one() is None
+
+
+def test_room_is_made_for_a_trial_that_others_lie_astride_of(store, submit):
+    see(store, 8, 2)
+    halves = submit("ann", trials=9, max_concurrent=4, cpus=0.25, gpus=0.5)
+    plan(store)
+    for ordinal, card in enumerate(("0", "1")):
+        start(store, halves, ordinal, device=f"cuda:{card}")
+    submit("bob", trials=9, cpus=0.25, gpus=1)
+    reservations = Reservations()
+    assert plan(store, reservations=reservations)["ann"][0] == 2
+    for wait in reservations._waits.values():
+        wait.since -= PATIENCE
+    assert plan(store, reservations=reservations) == {
+        "ann": (1, "room is made for a trial of bob that fits nowhere else"),
+        "bob": (1, "has 1 place, free as soon as trials of ann end"),
+    }
+
+
 def test_of_two_planners_one_plans(store, submit):
     submit("ann")
     settings = Settings(database_url=store.url)
@@ -240,18 +357,39 @@ def test_nodes_that_are_seen_no_more_are_gone_and_after_a_day_forgotten(store):
 
 
 def test_use_is_charged_by_the_second_and_halves(store):
-    def pass_time(seconds: float) -> None:
-        with store.begin() as session:
-            session.execute(update(OwnerUsage).values(at=OwnerUsage.at - datetime.timedelta(seconds=seconds)))
-
     def charge(share: float) -> float:
         with store.begin() as session:
-            return usage.charge(session, {"ann": Standing(share, 1.0, {})})["ann"] * usage.WINDOW
+            usage.charge(session, {"ann": Standing(share, 1.0, {})})
+            return session.get_one(OwnerUsage, "ann").used
 
     assert charge(0.5) == 0.0, "from now on"
-    pass_time(4)
+    pass_time(store, 4)
     assert charge(0.5) == pytest.approx(2.0, abs=0.2)
-    pass_time(HALF_LIFE)
+    pass_time(store, HALF_LIFE)
     assert charge(0.0) == pytest.approx(1.0, abs=0.1)
-    pass_time(3600)
+    pass_time(store, 3600)
     assert charge(1.0) == pytest.approx(usage.LONGEST_TURN, abs=0.5), "nobody pays for what nobody watched"
+
+
+def test_a_lead_lasts_while_its_owner_has_work_and_halves_while_it_has_none(store):
+    def charge(**shares: float) -> dict[str, float]:
+        with store.begin() as session:
+            return usage.charge(session, {name: Standing(share, 1.0, {}) for name, share in shares.items()})
+
+    charge(ann=1, bob=0)
+    for _ in range(60):
+        pass_time(store, 9)
+        ahead = charge(ann=1, bob=0)
+    assert ahead == {"ann": pytest.approx(540, rel=0.03), "bob": 0}
+    for _ in range(60):
+        pass_time(store, 9)
+        ahead = charge(ann=0.5, bob=0.5)
+    assert ahead == {"ann": pytest.approx(540, rel=0.03), "bob": 0}
+    pass_time(store, HALF_LIFE)
+    assert charge(bob=1) == {"bob": 0}, "alone nobody is ahead"
+    assert charge(ann=0, bob=1) == {"ann": pytest.approx(270, rel=0.05), "bob": 0}
+
+
+def pass_time(store, seconds: float) -> None:
+    with store.begin() as session:
+        session.execute(update(OwnerUsage).values(at=OwnerUsage.at - datetime.timedelta(seconds=seconds)))

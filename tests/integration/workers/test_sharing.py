@@ -54,7 +54,8 @@ def test_a_more_urgent_study_gets_every_place_as_soon_as_trials_end(site, make_s
     urgent = submit(site, make_spec, "bob", "urgent", priority=1, trials=12, seconds=0.4, max_concurrent=2)
     site.until("the urgent one has both cores", lambda: site.group(urgent).max_live == 2)
     assert site.group(patient).max_live == 0
-    assert site.group(patient).waiting == "the cluster is full: bob 2 CPUs in 2 trials"
+    holds_both = "the cluster is full: bob 2 CPUs in 2 trials"
+    site.until("the patient one is told", lambda: site.group(patient).waiting == holds_both)
     site.until_state(urgent, "completed")
     before = site.finished(patient)
     site.until("the patient one goes on", lambda: site.finished(patient) > before)
@@ -81,3 +82,39 @@ def test_quotas_hold_at_every_moment_and_cards_are_parted(site, make_spec):
     halves = [trial for trial in site.trials(cards) if trial.worker]
     for device in ("cuda:0", "cuda:1"):
         assert most_at_once(ran([trial for trial in halves if trial.worker["device"] == device])) == 2
+
+
+@pytest.mark.long
+def test_owners_with_long_and_with_short_trials_get_half_of_the_only_place_each(site, make_spec):
+    each = {"trials": 500, "max_concurrent": 1, "cpus": 2}
+    both = [
+        submit(site, make_spec, owner, "study", seconds=seconds, **each)
+        for owner, seconds in (("ann", 0.4), ("bob", 2.0))
+    ]
+    site.dispatch()
+    site.until("both have run for a while", lambda: min(map(site.finished, both)) >= 30, 280)
+    ann, bob = (ran(site.trials(study_id)) for study_id in both)
+    begin, end = max(ann[0][0], bob[0][0]), max(last for _, last in ann + bob)
+    seconds = [seconds_within(intervals, begin, end) for intervals in (ann, bob)]
+    assert most_at_once(ann + bob) == 1
+    assert abs(seconds[0] - seconds[1]) < 0.1 * max(seconds) + 5, seconds  # who has the place keeps it for 5 s
+    for study_id in both:
+        site.change_state(study_id, Action.CANCEL)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("large", [{"gpus": 1, "cpus": 0.25}, {"gpus": 2, "cpus": 0.25}])
+def test_whole_cards_are_had_beside_halves_that_lie_across_them(site, make_spec, large):
+    small = {"trials": 3000, "seconds": 1.3, "gpus": 0.5, "cpus": 0.25, "max_concurrent": 4}
+    halves = submit(site, make_spec, "ann", "halves", **small)
+    site.dispatch()
+
+    def halves_run() -> int:
+        return sum(bool(trial.worker) and not trial.outcome for trial in site.trials(halves)[-8:])
+
+    for number in range(2):
+        site.until("four halves", lambda: halves_run() == 4)
+        whole = submit(site, make_spec, "bob", f"whole {number}", trials=2, seconds=0.5, **large)
+        site.until_state(whole, "completed")
+    assert {trial.outcome for trial in site.trials(halves) if trial.outcome} == {"valid"}, "no trial was stopped for it"
+    site.change_state(halves, Action.CANCEL)

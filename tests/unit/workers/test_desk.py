@@ -82,8 +82,8 @@ def test_a_place_is_given_what_suits_it():
     desk = Desk()
     desk.offer(attempt(0, "keeps away"))
     desk.offer(attempt(0, "stays"))
-    assert desk.take("a", lambda study_id: study_id == "stays", 0) == attempt(0, "stays")
-    assert desk.take("b", lambda study_id: study_id == "stays", 0) is None
+    assert desk.take("a", lambda attempt: attempt.study_id == "stays", 0) == attempt(0, "stays")
+    assert desk.take("b", lambda attempt: attempt.study_id == "stays", 0) is None
     assert desk.first_waiting(0) == attempt(0, "keeps away")
 
 

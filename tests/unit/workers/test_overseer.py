@@ -170,6 +170,32 @@ def test_a_free_place_where_its_study_does_not_go_makes_room_for_another(scene, 
     assert scene.begun == [("b", 0)]
 
 
+def test_a_lost_trial_runs_again_on_another_node_if_there_is_one(scene):
+    """On the same one it may be lost as often as it is tried."""
+    scene.offer(0, 1)
+    for name, node in (("a", "broken"), ("b", "sound")):
+        scene.place(name)
+        scene.says(name, node=node)
+    scene.says("a", Outcome.LOST, node="broken")
+    scene.desk.offer(Attempt("study", 0, 2, {}))
+    assert not scene.says("a", node="broken"), "it is given what comes next"
+    scene.offer(2)
+    scene.says("a", node="broken")
+    assert scene.begun[-1] == ("a", 2)
+    scene.says("b", Outcome.VALID, node="sound")
+    assert scene.begun[-1] == ("b", 0)
+
+
+def test_where_there_is_no_other_node_it_runs_there(scene):
+    scene.offer(0)
+    scene.place("a")
+    scene.says("a", node="only")
+    scene.says("a", Outcome.LOST, node="only")
+    scene.desk.offer(Attempt("study", 0, 2, {}))
+    scene.says("a", node="only")
+    assert scene.begun == [("a", 0), ("a", 0)]
+
+
 def pinned(scene) -> None:
     """Two studies with a device each, and the fourth trial of each runs."""
     for name, node in (("a", "here"), ("b", "there")):

@@ -75,5 +75,11 @@ def test_a_study_that_takes_too_long_is_late_but_not_one_that_waits_for_its_plac
     assert _listen(words({}, ready), lambda: next(asked), 2, 60) == [ready], "cancelled meanwhile"
 
 
+def test_its_first_word_says_that_it_has_a_place():
+    heard = []
+    _listen(words(None, {"place": "here"}, {"preparation": 1}), lambda: True, 1, 60, heard.append)
+    assert heard == [{"place": "here"}]
+
+
 def test_what_took_too_long_says_which_setting_limits_it():
     assert "MUDMAN_PREPARATION_SECONDS" in problems.preparation_late(3600.0)["detail"]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.capacity import Node, Packing, Resources
-from workers.shares import HOLD, Owner, Quota, Share, Work, plan, undecided
+from workers.capacity import Node, Packing, Place, Resources
+from workers.shares import HOLD, Owner, Quota, Share, Work, plan, undecided, wants
 
 ONE = Resources(1)
 TWO_CORES = [Node("n", 2)]
@@ -56,11 +56,10 @@ def test_what_one_owner_cannot_use_the_other_gets():
 
 def test_a_single_place_goes_to_who_used_less_lately():
     groups = [work("a", "ann"), work("b", "bob")]
-    shares = plan([Node("n", 1)], groups, {"ann": Owner(usage=0.5), "bob": Owner(usage=0.4)})
+    shares = plan([Node("n", 1)], groups, {"ann": Owner(lead=60), "bob": Owner(lead=50)})
     assert live(shares) == {"a": 0, "b": 1}
-    assert shares["a"].waiting == "the cluster is full: bob 1 CPU in 1 trial"
-    assert shares["b"].waiting == "1 of 10 trials may run: the cluster is full: bob 1 CPU in 1 trial"
-    weighed = plan([Node("n", 1)], groups, {"ann": Owner(weight=2, usage=0.5), "bob": Owner(usage=0.4)})
+    assert shares["a"].waiting == "the cluster is full: the next places go to bob"
+    weighed = plan([Node("n", 1)], groups, {"ann": Owner(weight=2, lead=50), "bob": Owner(lead=60)})
     assert live(weighed) == {"a": 1, "b": 0}
 
 
@@ -68,7 +67,7 @@ def test_a_single_place_goes_to_who_used_less_lately():
 @pytest.mark.parametrize(("cores", "of_ann", "of_bob"), [(1, 1, 0), (3, 2, 1)])
 def test_an_owner_keeps_the_odd_place_until_it_is_clearly_ahead(ahead, kept, cores, of_ann, of_bob):
     groups = [work("a", "ann", live=of_ann), work("b", "bob", live=of_bob)]
-    shares = plan([Node("n", cores)], groups, {"ann": Owner(usage=0.3 + ahead), "bob": Owner(usage=0.3)})
+    shares = plan([Node("n", cores)], groups, {"ann": Owner(lead=ahead)})
     assert shares["a"].max_live == of_ann - 1 + kept
 
 
@@ -90,11 +89,11 @@ def test_more_studies_more_places():
 
 
 def test_priority_goes_before_everything():
-    owners = {"ann": Owner(usage=0.9), "bob": Owner(weight=100)}
+    owners = {"ann": Owner(lead=900), "bob": Owner(weight=100)}
     groups = [work("a", "ann", priority=1, demand=2), work("b", "bob", demand=5)]
     shares = plan(TWO_CORES, groups, owners)
     assert live(shares) == {"a": 2, "b": 0}
-    assert shares["b"].waiting == "the cluster is full: ann 2 CPUs in 2 trials"
+    assert shares["b"].waiting == "the cluster is full: the next places go to ann"
     assert live(plan([Node("n", 3)], groups, owners)) == {"a": 2, "b": 1}, "what is left over is used"
 
 
@@ -105,6 +104,17 @@ def test_a_quota_bounds_all_groups_of_an_owner_together():
     assert live(shares) == {"a1": 2, "a2": 1, "b": 3}
     assert shares["a2"].waiting == "1 of 10 trials may run: the quota of ann (3 trials at once) is used up"
     assert shares["b"].waiting == "3 of 10 trials may run: the quota of bob (1.5 CPUs at once) is used up"
+
+
+def test_a_trial_that_its_owners_quota_never_allows_says_so():
+    owners = {"ann": Owner(quota=Quota(gpus=1))}
+    shares = plan([Node("n", 8, 8)], [work("a", trial=Resources(1, 2)), work("b", trial=Resources(1, 1))], owners)
+    assert shares["a"] == Share(
+        0,
+        "a trial with 1 CPU and 2 GPUs exceeds the quota of ann (1 GPU at once): raise it (owner_quotas), "
+        "or ask for less",
+    )
+    assert shares["b"] == Share(1, "1 of 10 trials may run: the quota of ann (1 GPU at once) is used up")
 
 
 def test_a_quota_of_cards():
@@ -118,7 +128,7 @@ def test_nobody_starts_within_a_quota_that_trials_about_to_end_still_fill():
     groups = [work("a", turns=(9.0,), live=1), work("b", turns=(1.0,))]
     shares = plan(TWO_CORES, groups, owners)
     assert live(shares) == {"a": 0, "b": 0}, "it is the other's turn, once the trial that runs has ended"
-    assert shares["b"].waiting == "the quota of ann (1 trials at once) is used up until a trial ends"
+    assert shares["b"].waiting == "the quota of ann (1 trial at once) is used up until a trial ends"
     assert live(plan(TWO_CORES, [replace(groups[0], live=0), groups[1]], owners)) == {"a": 0, "b": 1}
 
 
@@ -174,6 +184,51 @@ def test_before_any_node_is_known_whoever_comes_may_start():
     }
 
 
+# ------------------------------------------------------------------------------------------------- why it waits
+
+
+def test_holders_are_those_who_run_and_whoever_is_next_is_told_whose_end_it_waits_for():
+    """Ann's trial runs; the place is bob's as soon as it ends."""
+    running = replace(work("a", "ann", live=1), running=(Place("n"),))
+    shares = plan([Node("n", 1)], [running, work("b", "bob")], {"ann": Owner(lead=60)})
+    assert shares["a"] == Share(0, "the cluster is full: ann 1 CPU in 1 trial; the next places go to bob")
+    assert shares["b"] == Share(1, "has 1 place, free as soon as trials of ann end")
+
+
+@pytest.mark.parametrize(
+    ("group", "quota", "expected"),
+    [
+        (work("a", demand=2, running=(Place("n"),)), Quota(), True),
+        (work("a", demand=2, live=2, running=(Place("n"),)), Quota(), True),  # one was sent to run, and waits
+        (work("a", demand=1, running=(Place("n"),)), Quota(), False),
+        (work("a", running=(Place("n"),)), Quota(trials=1), False),
+        (work("a", pause="its runner failed"), Quota(), False),
+        (work("a", trial=Resources(3)), Quota(), False),  # fits nowhere
+    ],
+)
+def test_an_owner_wants_more_where_others_could_leave_it_some(group, quota, expected):
+    assert wants(TWO_CORES, [group], quota) is expected
+
+
+def test_of_several_places_those_that_are_still_held_are_counted():
+    four = [Node("n", 4)]
+    ann = replace(work("a", "ann", live=3), running=(Place("n"),) * 3)
+    bob = replace(work("b", "bob", demand=2, live=1), running=(Place("n"),))
+    shares = plan(four, [ann, bob], {})
+    assert shares["b"] == Share(2, "has 2 places, 1 of them free as soon as trials of ann end")
+    bob = replace(bob, running=())
+    assert plan(four, [ann, bob], {})["b"] == Share(2), "it is about to start where room is"
+
+
+def test_a_card_that_is_half_taken_is_no_card():
+    nodes, half = [Node("n", 8, 2)], Resources(1, 0.5)
+    halves = replace(work("a", "ann", trial=half, live=2), running=(Place("n", ("0",)), Place("n", ("1",))))
+    whole = work("b", "bob", trial=Resources(1, 1), demand=1)
+    assert plan(nodes, [halves, whole], {})["b"] == Share(1, "has 1 place, free as soon as there is room")
+    halves = replace(halves, running=(Place("n", ("0",)), Place("n", ("0",))))
+    assert plan(nodes, [halves, whole], {})["b"] == Share(1)
+
+
 # ------------------------------------------------------------------------------------------------- of any plan
 
 RESOURCES = st.builds(
@@ -189,7 +244,7 @@ QUOTAS = st.builds(
     trials=st.sampled_from([math.inf, 0, 1, 3]),
 )
 OWNERS = st.fixed_dictionaries(
-    {name: st.builds(Owner, st.sampled_from([0.5, 1.0, 3.0]), st.floats(0, 1), QUOTAS) for name in ("ann", "bob")}
+    {name: st.builds(Owner, st.sampled_from([0.5, 1.0, 3.0]), st.floats(0, 3600), QUOTAS) for name in ("ann", "bob")}
 )
 GROUPS = st.lists(
     st.tuples(
