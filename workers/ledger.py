@@ -238,6 +238,8 @@ class Ledger(threading.Thread):
         self._dismiss(study.id)
 
     def _dismiss(self, study_id: str) -> None:
+        if study := self._studies.get(study_id):
+            study.dismiss()
         self._active.pop(study_id, None)
         self._desk.withdraw(study_id)
 

@@ -91,10 +91,24 @@ class StudyInHand:
             attempt = self._unborn = self._giving_way(attempt)
             self._start(attempt)
         self._unborn = None
+        self._born(attempt)
+        return attempt
+
+    def dismiss(self) -> None:
+        """Nothing of it is started any more. What was about to be is forgotten, unless its start was stored and only
+        the answer lost: then it ends."""
+        if attempt := self._unborn:
+            with self._database.begin() as session:
+                there = [(ordinal, number) for ordinal, number, _ in attempts.unfinished(session, self.id)]
+            if (attempt.ordinal, attempt.attempt) in there and attempt not in self.book.open:
+                self._born(attempt)
+                self.settle(attempt, TrialResult(outcome=Outcome.CANCELLED))
+        self._unborn = None
+
+    def _born(self, attempt: Attempt) -> None:
         self.book.start(attempt)
         if attempt.attempt == 1:
             self._mirror.begin(attempt.ordinal, attempt.hyperparameters)
-        return attempt
 
     def _start(self, attempt: Attempt) -> None:
         with self._database.begin() as session:
@@ -138,11 +152,7 @@ class StudyInHand:
         if not self.book.may_ask():
             return None
         chosen = self._first_enqueued()
-        try:
-            suggestion = self._suggested(chosen.hyperparameters if chosen else self._repeated(), meanwhile)
-        except Exception as error:  # whatever a sampler's arithmetic may end in
-            fault = Fault(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
-            raise SamplerFailed(fault) from error
+        suggestion = self._suggested(chosen.hyperparameters if chosen else self._repeated(), meanwhile)
         sequence = chosen.sequence if chosen else None
         return Attempt(
             self.id, suggestion.ordinal, 1, suggestion.hyperparameters, opened=suggestion.open, enqueued=sequence
@@ -150,12 +160,19 @@ class StudyInHand:
 
     def _suggested(self, fixed: dict[str, float] | None, meanwhile: Callable[[], None]) -> Suggestion:
         if not self._mirror.thinks_long:
-            return self._mirror.suggest(fixed)
+            return self._sampled(fixed)
         with ThreadPoolExecutor(1, "sampler") as pool:
-            thought = pool.submit(self._mirror.suggest, fixed)
+            thought = pool.submit(self._sampled, fixed)
             while wait([thought], LISTEN).not_done:
                 meanwhile()
         return thought.result()
+
+    def _sampled(self, fixed: dict[str, float] | None) -> Suggestion:
+        try:
+            return self._mirror.suggest(fixed)
+        except Exception as error:  # whatever a sampler's arithmetic may end in
+            fault = Fault(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+            raise SamplerFailed(fault) from error
 
     def _repeated(self) -> dict[str, float] | None:
         """What the next trial repeats, in a study that repeats others."""

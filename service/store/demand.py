@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from mudman.results import Outcome
 from mudman.specs import ResourcesSpec
 from service.store import standing
+from service.store.attempts import ATTEMPTS
 from service.store.standing import COUNTING
 from service.store.states import LIVE, State
 from service.store.tables import Group, OutcomeCount, Study, Trial
@@ -19,8 +20,6 @@ TURN = 10.0
 
 
 _NOT_COUNTING = tuple(str(outcome) for outcome in Outcome if not outcome.counts)
-_LOST_FOR_GOOD = 3
-"""As ``workers.book.ATTEMPTS``."""
 
 
 @dataclass
@@ -117,5 +116,5 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
 
 def _runs_again() -> ColumnElement[bool]:
     """Of the latest attempt at a trial that did not count: whether another one follows."""
-    lost = and_(Trial.outcome == Outcome.LOST, Trial.attempt < _LOST_FOR_GOOD)
+    lost = and_(Trial.outcome == Outcome.LOST, Trial.attempt < ATTEMPTS)
     return or_(Trial.run_again, Trial.outcome == Outcome.CANCELLED, lost)

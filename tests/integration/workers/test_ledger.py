@@ -2,18 +2,20 @@
 
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from cases import Case, result_of
 from numpy.linalg import LinAlgError
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from mudman.results import Outcome, TrialResult
 from service.store import actions, attempts, leases, studies
 from service.store.attempts import Report
+from service.store.database import DatabaseUnavailable
 from service.store.leases import LeaseLost
 from service.store.states import Action
-from service.store.tables import Study, Trial
+from service.store.tables import Group, Study, Trial
 from workers.desk import Desk
 from workers.ledger import AHEAD, Ledger
 from workers.orders import Word
@@ -321,6 +323,62 @@ def test_a_study_that_was_cancelled_and_deleted_is_let_go(case, make_spec, monke
 def change_state(one: Case, study_id: str, action: Action) -> None:
     with one.database.begin() as session:
         studies.change_state(session, study_id, action)
+
+
+class Unheard:
+    """A database whose answers are lost after the commit."""
+
+    def __init__(self, database):
+        self._database = database
+
+    @contextmanager
+    def begin(self):
+        with self._database.begin() as session:
+            yield session
+        raise DatabaseUnavailable("cut off")
+
+
+@pytest.mark.parametrize("action", [Action.PAUSE, Action.CANCEL])
+def test_a_start_whose_answer_was_lost_keeps_no_place_of_a_study_that_is_over(case, make_spec, action):
+    one = case(trials=3)
+    other = one.another(make_spec(name="other", trials=3))
+    hands = {one.id: one.take_over(), other: one.in_hand(other)}
+    with one.database.begin() as session:
+        session.execute(update(Group).values(max_live=1))
+    desk = Desk()
+    ledger = Ledger(one.database, one.lease, desk, hands, lambda: 1, none_prepared)
+    ledger._look()
+    study, study._enqueued = hands[one.id], False
+    study._database = Unheard(one.database)
+    with pytest.raises(DatabaseUnavailable):
+        study.next()
+    study._database = one.database
+    assert one.rows() == [(0, 1, None)]
+    one.change_state(action)
+    ledger._turn()
+    assert one.rows() == [(0, 1, "cancelled")]
+    ledger._turn()
+    assert desk.first_waiting(0).study_id == other
+    if action is Action.PAUSE:
+        with one.database.begin() as session:
+            actions.resume(session, one.id)
+            session.execute(update(Group).values(max_live=2))
+        again = study.next()
+        assert (again.ordinal, again.attempt) == (0, 2)
+
+
+def test_a_lease_that_is_lost_while_a_sampler_thinks_is_no_fault_of_the_sampler(case):
+    one = case(trials=40, sampler="gp", startup_trials=20)
+    study = one.take_over()
+    for _ in range(20):
+        attempt = study.next()
+        study.settle(attempt, result_of(study, attempt))
+
+    def lost():
+        raise LeaseLost("gr_1", 1)
+
+    with pytest.raises(LeaseLost):
+        study.next(lost)
 
 
 def test_a_ledger_that_lost_the_lease_ends_the_runner(case):
