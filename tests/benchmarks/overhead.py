@@ -3,7 +3,7 @@
 Three measurements in one run, on the embedded system as a user starts it and on bare Ray Tune beside it:
 
 * milliseconds per trial of 0 s, near the start of a study and after 1,000 of its trials, against bare Ray Tune with the
-  same reuse of actors and its loggers off;
+  same reuse of actors and its loggers off: medians of three studies, and of four runs of bare Tune around them;
 * the share of the workers' time that is idle while trials of 1 s wait.
 """
 
@@ -63,13 +63,14 @@ def main() -> None:
     many, few = (200, 20) if quick else (1100, 60)
     print(f"# {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}\n")
 
-    bare = bare_tune(120, 0)
+    bare = [bare_tune(120, 0) for _ in range(2)]
     system = System()
     try:
         instance = system.start("up", "--port", "0")
         endpoint = system.endpoint(instance)
         with Client(endpoint.url) as client:
-            ends = ends_of(client, endpoint, simulated("instant", seconds=0, trials=many))
+            specs = [simulated(f"instant {number}", seconds=0, trials=many) for number in range(3)]
+            studies = [ends_of(client, endpoint, spec) for spec in specs]
             one = simulated("a second", seconds=1, trials=few)
             idle = idle_share(client, endpoint, one)
             one["resources"], one["name"], one["budget"]["trials"] = {"max_concurrent": 1}, "one worker", few // 2
@@ -78,13 +79,16 @@ def main() -> None:
         instance.wait(60)
     finally:
         system.close()
-    bare_after = bare_tune(120, 0)
-    reference = statistics.mean([pace(bare, 10, 110), pace(bare_after, 10, 110)])
+    paces = [pace(ends, 10, 110) for ends in (*bare, bare_tune(120, 0), bare_tune(120, 0))]
+    reference = statistics.median(paces)
     print("| trials of 0 s, two places | ms per trial | of bare Tune |\n|---|---|---|")
-    print(f"| bare Ray Tune (before and after) | {pace(bare, 10, 110):.0f}, {pace(bare_after, 10, 110):.0f} | 1 |")
+    print(f"| bare Ray Tune | {reference:.1f} ({_each(paces)}) | 1 |")
     for first in (10, 60) if quick else (10, 500, 1000):
-        milliseconds = pace(ends, first, first + 100)
-        print(f"| trials {first} to {first + 100} of a study | {milliseconds:.0f} | {milliseconds / reference:.2f} |")
+        paces = [pace(ends, first, first + 100) for ends in studies]
+        median = statistics.median(paces)
+        print(
+            f"| trials {first} to {first + 100} of a study | {median:.1f} ({_each(paces)}) | {median / reference:.2f} |"
+        )
     print("\n| trials of 1 s | idle share of the workers |\n|---|---|")
     print(f"| two workers | {idle:.1%} |\n| one worker | {idle_alone:.1%} |")
 
@@ -101,6 +105,10 @@ def pace(ends: list[float], first: int, last: int) -> float:
     """Milliseconds per trial between two of them."""
     last = min(last, len(ends) - 1)
     return 1000 * (ends[last] - ends[first]) / (last - first)
+
+
+def _each(paces: list[float]) -> str:
+    return ", ".join(f"{pace:.0f}" for pace in paces)
 
 
 def run(client: Client, endpoint, spec: dict) -> list[tuple[float, float]]:
