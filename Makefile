@@ -19,7 +19,8 @@ test: setup browser
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
 	.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/core tests/core_data
-	.venv/bin/pytest -n 2 --dist loadfile tests/integration tests/acceptance
+	@# Most of these wait for processes; what takes longest begins first.
+	.venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/acceptance tests/integration/workers tests/integration
 
 test-long: setup
 	.venv/bin/pytest -m long tests/integration tests/acceptance

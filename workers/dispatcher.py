@@ -85,9 +85,10 @@ class Dispatcher:
 
     def turn(self) -> None:
         """Say that we live, see to runners that ended, share out, claim what is free and has a place."""
+        asked = time.monotonic()
         with self.database.begin() as session:
             now = leases.seen(session, self.id, platform.node(), os.getpid())
-        self.patience.look(now, time.monotonic())
+        self.patience.look(now, asked, time.monotonic())
         for claim, process in list(self.runners):
             if process.poll() is not None:
                 self._ended(claim, 0 if process.pid in self.asked else process.returncode)
