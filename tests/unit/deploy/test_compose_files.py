@@ -83,6 +83,7 @@ def test_settings_reach_who_reads_them_by_name_alone():
         },
         "dispatcher": {
             *("OWNER_WEIGHTS", "OWNER_QUOTAS", "RESOURCE_GRACE", "PREPARATION_SECONDS"),
+            *("START_SECONDS", "RUNNER_LINGER"),
             *("LOG_DAYS", "EVENT_DAYS", "AUDIT_DAYS", "IDEMPOTENCY_DAYS", "CHECKPOINT_DAYS"),
         },
     }
