@@ -56,6 +56,7 @@ def test_a_disk_that_is_too_small_is_refused_at_once_and_left_as_it_was(system: 
     ended(supervisor)
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_only_delays(system: System):
     """For longer than what dies again and again is given: results wait in the runner, also while Postgres is down."""
     on_a_disk_of(system, "120m")

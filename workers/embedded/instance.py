@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import math
 import os
+import random
 import shutil
 import socket
 import stat
@@ -91,7 +92,7 @@ def clear(folder: Path) -> Path:
 def choose_port(host: str, wanted: int, explicit: bool) -> int:
     """``wanted`` if it is free; else any free one, unless somebody asked for it. Raises ``PortTaken``."""
     try:
-        return _bindable(host, wanted)
+        return _bindable(host, wanted) if wanted else free_port(host)
     except PermissionError:
         raise PortTaken(
             f"this user may not listen on port {wanted}. Remedy: take one above 1023 (--port 8080)"
@@ -108,6 +109,11 @@ def choose_port(host: str, wanted: int, explicit: bool) -> int:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
+    """Below those that the kernel gives away: until it is listened on nobody else gets it by accident, as either end of
+    a connection; and above those that Ray keeps for its workers (10,002 to 19,999). Raises ``OSError``."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 50):
+        with contextlib.suppress(OSError):  # taken: the next one
+            return _bindable(host, port)
     return _bindable(host, 0)
 
 

@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from workers.embedded.instance import free_port
 
 QUICK = {
     "RAY_health_check_initial_delay_ms": "2000",
@@ -122,15 +123,9 @@ def cluster(host: str = "127.0.0.1", port: int | None = None, inside: tuple[str,
         "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    made = Cluster(folder, f"{host}:{port or _free_port()}", environment, inside)
+    made = Cluster(folder, f"{host}:{port or free_port()}", environment, inside)
     try:
         yield made
     finally:
         made.end()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

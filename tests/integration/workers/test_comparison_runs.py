@@ -99,6 +99,7 @@ def assert_table(site, study_id: str) -> None:
         assert sum(row.outcomes.get(outcome, 0) for outcome in COUNTS) == (4 if row.state == "completed" else 0)
 
 
+@pytest.mark.long
 def test_what_is_done_to_one_variant_is_effective_beside_long_trials_of_another(site, make_spec):
     """Soon, and those trials go on. The last one was never prepared: that takes a place of the group's,
     and is done with its trial."""

@@ -6,7 +6,6 @@ Trial processes, runners and Postgres: ``test_kill``; nodes and the head of Ray:
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from service.store.database import Database, DatabaseUnavailable
 from service.store.migrate import migrate
 from service.store.tables import Group
 from workers.embedded import postgres as postgres_module
+from workers.embedded.instance import free_port
 from workers.embedded.postgres import CLEAN_ENVIRONMENT, Postgres
 
 
@@ -104,7 +104,7 @@ def test_the_api_dies_and_comes_back(site):
 
 def _serve(site) -> tuple[subprocess.Popen, str]:
     """The API as a process of its own."""
-    port = _free_port()
+    port = free_port()
     command = ["uvicorn", "--factory", "service.app:create_app", "--port", str(port), "--log-level", "warning"]
     api = subprocess.Popen([sys.executable, "-m", *command], env=site.environment, start_new_session=True)
     site.started.append(api)
@@ -118,12 +118,6 @@ def _serve(site) -> tuple[subprocess.Popen, str]:
 
     site.until("the API answers", answers, 60)
     return api, url
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -190,6 +184,7 @@ def test_a_full_disk_only_delays(site, small_disk):
         assert_undisturbed(site, study_id)
 
 
+@pytest.mark.long
 def test_the_clock_of_the_database_is_set(site, folder, monkeypatch):
     """An hour ahead, and right again: no holder that renews loses its lease, and one that is dead does not keep it."""
     clock = Clock(folder)

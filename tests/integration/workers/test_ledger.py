@@ -16,10 +16,17 @@ from service.store.database import DatabaseUnavailable
 from service.store.leases import LeaseLost
 from service.store.states import Action
 from service.store.tables import Group, Study, Trial
+from workers import study as study_module
 from workers.desk import Desk
 from workers.ledger import AHEAD, Ledger
 from workers.orders import Word
 from workers.study import StudyInHand
+
+
+@pytest.fixture
+def listening(monkeypatch):
+    """A sampler may think for less than the tenth of a second after which its study listens."""
+    monkeypatch.setattr(study_module, "LISTEN", 0.001)
 
 
 def ledger_of(one: Case, study: StudyInHand, max_live: int | None = None) -> tuple[Ledger, Desk]:
@@ -50,6 +57,7 @@ def test_no_more_trials_than_places(case, max_live, places):
     assert len(names) == len(one.rows()) == places
 
 
+@pytest.mark.usefixtures("listening")
 def test_orders_are_obeyed_while_a_sampler_thinks(case):
     one = case(trials=40, sampler="gp", startup_trials=20)
     study = one.take_over()
@@ -72,6 +80,7 @@ def test_orders_are_obeyed_while_a_sampler_thinks(case):
     assert (attempt.ordinal, desk.waiting) == (20, 0)
 
 
+@pytest.mark.usefixtures("listening")
 def test_what_a_study_was_asked_before_it_was_paused_is_withdrawn(case):
     one = case(trials=40, sampler="gp", startup_trials=20)
     study = one.take_over()
@@ -367,6 +376,7 @@ def test_a_start_whose_answer_was_lost_keeps_no_place_of_a_study_that_is_over(ca
         assert (again.ordinal, again.attempt) == (0, 2)
 
 
+@pytest.mark.usefixtures("listening")
 def test_a_lease_that_is_lost_while_a_sampler_thinks_is_no_fault_of_the_sampler(case):
     one = case(trials=40, sampler="gp", startup_trials=20)
     study = one.take_over()

@@ -18,6 +18,7 @@ from service.store.settings import Settings
 from service.store.states import Action, State
 from service.store.tables import EnqueuedTrial, Event, Group, Study
 from workers import keeper as keeper_module
+from workers import study as study_module
 from workers.desk import Desk
 from workers.exits import FAILED, NO_RAY, RayUnavailable
 from workers.keeper import LeaseKeeper
@@ -165,7 +166,8 @@ def test_what_is_enqueued_while_a_sampled_trial_waits_for_a_place_comes_first(ca
     assert_taken(one, study)
 
 
-def test_what_is_enqueued_while_a_sampler_thinks_comes_first(case):
+def test_what_is_enqueued_while_a_sampler_thinks_comes_first(case, monkeypatch):
+    monkeypatch.setattr(study_module, "LISTEN", 0.001)  # it may think for less than a tenth of a second
     one = case(trials=22, sampler="gp", startup_trials=20)
     study = one.take_over()
     for _ in range(21):
