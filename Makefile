@@ -20,7 +20,7 @@ test: setup browser
 	.venv/bin/lint-imports
 	.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/core tests/core_data
 	@# Most of these wait for processes; what takes longest begins first.
-	.venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/acceptance tests/integration/workers tests/integration
+	.venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/integration/workers tests/acceptance tests/integration
 
 test-long: setup
 	.venv/bin/pytest -m long tests/integration tests/acceptance

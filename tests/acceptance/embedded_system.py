@@ -129,6 +129,8 @@ class System:
             "MUDMAN_DATA_ROOT": str(self.state_dir),
             "MUDMAN_LEASE_RENEWAL": "1",
             "MUDMAN_LEASE_EXPIRY": "5",
+            # Two that start at once would both find the usual one free.
+            "MUDMAN_PORT": "0",
             # The user's own token is none of it.
             "XDG_CONFIG_HOME": str(self.state_dir / "configuration"),
             **self.more,
