@@ -100,7 +100,7 @@ class StudyInHand:
         if attempt := self._unborn:
             with self._database.begin() as session:
                 there = [(ordinal, number) for ordinal, number, _ in attempts.unfinished(session, self.id)]
-            if (attempt.ordinal, attempt.attempt) in there and attempt not in self.book.open:
+            if (attempt.ordinal, attempt.attempt) in there:
                 self._born(attempt)
                 self.settle(attempt, TrialResult(outcome=Outcome.CANCELLED))
         self._unborn = None

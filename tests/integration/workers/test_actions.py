@@ -11,9 +11,8 @@ from service.store import actions, attempts, enqueued, studies
 from service.store.leases import Lease
 from service.store.states import Action
 
-SOON = 15
-"""Seconds within which what is done to a study is effective, beside other tests; alone, five
-(``tests/benchmarks/actions.py``)."""
+SOON = 5
+"""Seconds within which what is done to a study is effective."""
 STATES = tuple(str(action) for action in Action)
 
 
@@ -30,7 +29,7 @@ def test_paused_resumed_extended_and_retried(site):
     resumed = site.until("a trial runs", lambda: site.worker_of(study_id), SOON)
     assert resumed == worker, "its process has obeyed, and has stayed"
     pause(site, study_id)
-    site.until("the lease is given back", lambda: site.group(study_id).expires_at is None, 30)
+    site.until("the lease is given back", lambda: site.group(study_id).expires_at is None, 15)
     before = site.trials(study_id)
 
     dispatcher.terminate()

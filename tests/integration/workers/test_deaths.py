@@ -66,7 +66,7 @@ def test_dispatchers_replaced_one_after_the_other(site):
     site.until("a trial runs", lambda: site.worker_of(study_id))
     first.terminate()
     assert first.wait(20) == 0
-    site.until("the next has it", lambda: site.group(study_id).epoch == 2, 15)
+    site.until("the next has it", lambda: site.group(study_id).epoch == 2, 5)
     site.until_state(study_id, "completed")
     assert_undisturbed(site, study_id)
     assert kinds(site, study_id, "lease_lost") == []

@@ -49,10 +49,10 @@ def test_studies_run_to_their_ends(site):
     cancelled = site.submit(name="is cancelled", trials=100, seconds=10.0, max_concurrent=2)
     worker = site.until("a trial runs", lambda: site.worker_of(cancelled))
     site.change_state(cancelled, Action.CANCEL)
-    site.until("no trial runs", lambda: all(row.outcome for row in site.trials(cancelled)), 15)
-    site.until("the worker is free", lambda: not psutil.pid_exists(worker), 15)
+    site.until("no trial runs", lambda: all(row.outcome for row in site.trials(cancelled)), 5)
+    site.until("the worker is free", lambda: not psutil.pid_exists(worker), 5)
     assert {row.outcome for row in site.trials(cancelled)} == {"cancelled"}
-    site.until("the lease is given back", lambda: site.group(cancelled).expires_at is None, 20)
+    site.until("the lease is given back", lambda: site.group(cancelled).expires_at is None, 10)
     assert site.state(cancelled) == "cancelled"
     assert {trial.state for trial in optuna_trials(site, cancelled)} == {TrialState.FAIL}
 
