@@ -18,8 +18,11 @@ from sqlalchemy import func, select
 from mudman.specs import StudySpec, parse
 from service.store import studies
 from service.store.database import Database
+from service.store.settings import Settings
 from service.store.states import Action
 from service.store.tables import Event, Group, Study, Trial
+from workers.database_url import handed_over
+from workers.dispatcher import Dispatcher
 
 T = TypeVar("T")
 
@@ -162,6 +165,18 @@ def site(new_database: Callable[..., Database], ray_head: Cluster, tmp_path: Pat
     site = Site(database, inherited | ray_head.environment | own, tmp_path, ray_head.inside)
     yield site
     site.end()
+
+
+@pytest.fixture
+def dispatcher(new_database, tmp_path, monkeypatch):
+    database = new_database()
+    monkeypatch.setenv("MUDMAN_DATABASE_URL", database.url)
+    monkeypatch.setenv("MUDMAN_STATE_DIR", str(tmp_path))
+    settings = Settings()
+    one = Dispatcher(settings, database, "one", handed_over(settings))
+    yield one
+    if one.sweeping:
+        one.sweeping.join(30)
 
 
 @pytest.fixture

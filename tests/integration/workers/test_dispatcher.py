@@ -1,6 +1,5 @@
 """The dispatcher by itself: secrets it hands on, and runners that keep failing. No Ray here."""
 
-import math
 import os
 import re
 import signal
@@ -14,26 +13,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text, update
 
-from service.store import checkpoints, events, leases, nodes, studies
-from service.store.settings import Settings
+from service.store import checkpoints, events, leases, studies
 from service.store.states import Action
 from service.store.tables import Event, Group, Study
 from workers import dispatcher as dispatcher_module
-from workers.database_url import handed_over
-from workers.dispatcher import MOST_FAILURES, Dispatcher
+from workers.dispatcher import MOST_FAILURES
 from workers.exits import FAILED, LEASE_LOST, NO_RAY, RAY_ENDED
-
-
-@pytest.fixture
-def dispatcher(new_database, tmp_path, monkeypatch):
-    database = new_database()
-    monkeypatch.setenv("MUDMAN_DATABASE_URL", database.url)
-    monkeypatch.setenv("MUDMAN_STATE_DIR", str(tmp_path))
-    settings = Settings()
-    one = Dispatcher(settings, database, "one", handed_over(settings))
-    yield one
-    if one.sweeping:
-        one.sweeping.join(30)
 
 
 def submit(dispatcher, spec) -> str:
@@ -199,62 +184,6 @@ def patient(dispatcher) -> None:
     dispatcher.patience.away(time.monotonic() - dispatcher.settings.lease_expiry)
 
 
-def test_a_full_dispatcher_makes_room_for_a_group_whose_lease_has_expired(dispatcher, make_spec, monkeypatch):
-    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 1)
-    submit(dispatcher, make_spec(name="idle"))
-    process = subprocess.Popen([sys.executable, "-c", OBEDIENT], stdout=subprocess.PIPE)
-    process.stdout.readline()
-    idle = dispatcher._claim()
-    dispatcher.runners.append((idle, process))
-    submit(dispatcher, make_spec(name="orphan"))
-    with dispatcher.database.begin() as session:
-        orphan = leases.claim(session, "another, dead now", 60)
-        session.execute(update(Group).where(Group.id == idle.group_id).values(max_live=0))
-        expired = {"expires_at": func.now() - text("interval '1 second'"), "max_live": 1}
-        session.execute(update(Group).where(Group.id == orphan.group_id).values(expired))
-    monkeypatch.setattr(dispatcher, "_plan", lambda: None)  # shares stay as they are
-    dispatcher.turn()
-    assert process.poll() is None, "its holder may yet renew"
-    patient(dispatcher)
-    dispatcher.turn()
-    assert process.wait(20) == 0
-    process.stdout.close()
-    dispatcher.turn()
-    [(claim, other)] = dispatcher.runners
-    other.kill()
-    other.wait()
-    assert (claim.group_id, claim.epoch) == (orphan.group_id, 2)
-
-
-def test_dispatchers_that_live_share_the_queue(dispatcher, make_spec, monkeypatch):
-    """As many groups each as they keep runners for; what one lets go, whoever has room claims."""
-    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 1)
-    other = Dispatcher(dispatcher.settings, dispatcher.database, "two", dispatcher.environment)
-    both = [dispatcher, other]
-    for name in ("a", "b", "c"):
-        submit(dispatcher, make_spec(name=name))
-    for one in both:
-        monkeypatch.setattr(one, "_plan", lambda: None)
-        one.swept = math.inf
-        one.turn()
-    held = {one.id: one.runners[0][0].study_ids for one in both}
-    assert len({*map(tuple, held.values())}) == 2
-    [(claim, process)] = other.runners
-    process.terminate()
-    process.wait(30)
-    with dispatcher.database.begin() as session:
-        for study_id in claim.study_ids:
-            studies.change_state(session, study_id, Action.CANCEL)
-    for one in both:
-        one.turn()
-    assert dispatcher.runners[0][0].study_ids == held[dispatcher.id]
-    assert other.runners[0][0].study_ids not in held.values()
-    for one in both:
-        for _, process in one.runners:
-            process.kill()
-            process.wait()
-
-
 def test_dispatchers_load_neither_ray_nor_torch():
     code = "import sys, workers.dispatcher; sys.exit(bool({'ray', 'torch', 'optuna'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -342,69 +271,3 @@ def test_two_dispatchers_share_the_queue_and_one_takes_over_within_five_seconds_
     _until(
         lambda: len(_processes(b"workers\0observer", tmp_path)) == 1
     )  # that of the dispatcher which is gone ended too
-
-
-DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
-"""A process that does not end when it is asked to."""
-OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); print(flush=True); signal.pause()"
-"""A process that ends well when it is asked to, as a runner does."""
-
-
-def test_a_runner_that_waits_makes_room_where_another_group_needs_the_process(dispatcher, make_spec, monkeypatch):
-    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 1)
-    patient = submit(dispatcher, make_spec(name="patient"))
-    with dispatcher.database.begin() as session:
-        nodes.observe(session, [nodes.Seen("n", "10.0.0.1", "host", 1, 0, 2**30, {})])
-    process = subprocess.Popen([sys.executable, "-c", OBEDIENT], stdout=subprocess.PIPE)
-    process.stdout.readline()
-    dispatcher.runners.append((dispatcher._claim(), process))
-    dispatcher.turn()
-    assert process.poll() is None
-    urgent = submit(dispatcher, make_spec(name="urgent").model_copy(update={"priority": 1}))
-    dispatcher.turn()
-    assert process.wait(20) == 0
-    process.stdout.close()
-    dispatcher.turn()
-    [(claim, other)] = dispatcher.runners
-    other.kill()
-    other.wait()
-    assert claim.study_ids == [urgent]
-    with dispatcher.database.begin() as session:
-        group = session.get_one(Group, session.get_one(Study, patient).group_id)
-        assert (group.failures, group.expires_at, group.max_live) == (0, None, 0)
-
-
-def test_a_runner_that_does_not_make_room_is_killed_and_holds_up_nobody(dispatcher, make_spec, monkeypatch):
-    monkeypatch.setattr(dispatcher_module, "MOST_RUNNERS", 2)
-    monkeypatch.setattr(dispatcher_module, "PATIENCE", 0.3)
-    waiting = [submit(dispatcher, make_spec(name=name)) for name in ("deaf", "obedient")]
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in (DEAF, OBEDIENT)]
-    deaf, obedient = processes
-    try:
-        for process in processes:
-            process.stdout.readline()
-            dispatcher.runners.append((dispatcher._claim(), process))
-        submit(dispatcher, make_spec(name="urgent"))
-        with dispatcher.database.begin() as session:
-            held = Group.id.in_([claim.group_id for claim, _ in dispatcher.runners])
-            session.execute(update(Group).where(held).values(max_live=0))
-        monkeypatch.setattr(dispatcher, "_plan", lambda: None)  # shares stay as they are
-        dispatcher.turn()
-        assert [process.poll() for process in processes] == [None, None], "one is asked, and given time"
-        time.sleep(0.35)
-        dispatcher.turn()
-        assert deaf.wait(10) == -signal.SIGKILL
-        assert obedient.wait(10) == 0, "the next one is asked"
-        dispatcher.turn()
-        [(_, urgent)] = dispatcher.runners
-        urgent.kill()
-        urgent.wait()
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-    with dispatcher.database.begin() as session:
-        for study_id in waiting:
-            group = session.get_one(Group, session.get_one(Study, study_id).group_id)
-            assert (group.failures, group.expires_at, group.not_before) == (0, None, None), "asked to end: no failure"
