@@ -4,13 +4,12 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, and_, func, or_, select
+from sqlalchemy import Float, func, or_, select
 from sqlalchemy.orm import Session
 
 from mudman.results import Outcome
 from mudman.specs import ResourcesSpec
 from service.store import standing
-from service.store.attempts import ATTEMPTS
 from service.store.standing import COUNTING
 from service.store.states import LIVE, State
 from service.store.tables import Group, OutcomeCount, Study, Trial
@@ -58,7 +57,7 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
     trials = select(func.count(), places).where(Trial.study_id == Study.id, Trial.outcome.is_(None))
     open_ = trials.subquery().lateral()
     again = select(func.count()).where(
-        Trial.study_id == Study.id, Trial.outcome.in_(_NOT_COUNTING), _runs_again(), standing.is_last()
+        Trial.study_id == Study.id, Trial.outcome.in_(_NOT_COUNTING), standing.runs_again(), standing.is_last()
     )
     counted = select(func.sum(OutcomeCount.attempts)).where(
         OutcomeCount.study_id == Study.id, OutcomeCount.outcome.in_(COUNTING)
@@ -112,9 +111,3 @@ def demands(session: Session, *, lock: bool = False) -> list[Demand]:
         # To prepare takes one place, and a study whose budget is spent needs somebody who says so.
         demand.trials = max(demand.trials, int(bool(demand.turns)))
     return list(found.values())
-
-
-def _runs_again() -> ColumnElement[bool]:
-    """Of the latest attempt at a trial that did not count: whether another one follows."""
-    lost = and_(Trial.outcome == Outcome.LOST, Trial.attempt < ATTEMPTS)
-    return or_(Trial.run_again, Trial.outcome == Outcome.CANCELLED, lost)

@@ -7,26 +7,21 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Row,
-    ScalarSelect,
     Select,
     String,
-    and_,
     bindparam,
-    exists,
     func,
     insert,
     or_,
     select,
 )
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from mudman.faults import printable
-from mudman.results import Outcome
 from mudman.specs import Range, StudySpec
 from mudman.specs.comparison import PlacedFault
 from mudman.specs.study import numbers_of
 from service.store import events, idempotency, standing, studies
-from service.store.attempts import ATTEMPTS
 from service.store.idempotency import IdempotencyConflict
 from service.store.refusals import NoRoom, WrongRequest
 from service.store.states import State
@@ -103,8 +98,7 @@ def _make_sure_of_room(session: Session, study: Study, spec: StudySpec, wanted: 
             f"Study {study.id} is {study.state} and runs no more trials. Give it some first: "
             f"POST /studies/{study.id}/extend (`mudman extend {study.id} --trials {total + wanted}`)."
         )
-    again = and_(Trial.outcome.in_([outcome for outcome in Outcome if outcome.runs_again]), _losses() < ATTEMPTS)
-    pending = or_(Trial.outcome.is_(None), again, Trial.run_again)
+    pending = or_(Trial.outcome.is_(None), standing.runs_again())
     held = session.scalar(select(func.count()).where(Trial.study_id == study.id, pending, standing.is_last()))
     counted = standing.counting(session, [study.id]).get(study.id, 0)
     free = max(total - counted - held - len(waiting(session, study.id)), 0)
@@ -113,15 +107,6 @@ def _make_sure_of_room(session: Session, study: Study, spec: StudySpec, wanted: 
             f"Study {study.id} has a budget of {total} trials with {free} places left, and {wanted} are enqueued here. "
             "Enqueue fewer, or wait until the study has ended and extend it."
         )
-
-
-def _losses() -> ScalarSelect[int]:
-    """How often a trial was lost since somebody asked for another attempt at it last."""
-    one, asked = aliased(Trial), aliased(Trial)
-    same = (one.study_id == Trial.study_id, one.ordinal == Trial.ordinal, one.outcome == Outcome.LOST)
-    later = (asked.study_id == one.study_id, asked.ordinal == one.ordinal, asked.attempt >= one.attempt)
-    lost = select(func.count()).where(*same, ~exists().where(*later, asked.run_again))
-    return lost.correlate(Trial).scalar_subquery()
 
 
 def checked(spec: StudySpec, chosen: Mapping[Place, Mapping[str, Any]]) -> list[dict[str, float]]:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, ScalarSelect, case, cast, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, Float, ScalarSelect, and_, case, cast, exists, func, literal_column, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from mudman.results import Outcome
 from mudman.specs import StudySpec, minimised
 from service.statistics.compute import Attempt, Tally
+from service.store.attempts import ATTEMPTS
 from service.store.states import LIVE
 from service.store.tables import Group, OutcomeCount, Study, Trial
 
@@ -59,6 +60,21 @@ def is_last() -> ColumnElement[bool]:
     later = aliased(Trial)
     same = (later.study_id == Trial.study_id, later.ordinal == Trial.ordinal)
     return ~exists().where(*same, later.attempt > Trial.attempt)
+
+
+def runs_again() -> ColumnElement[bool]:
+    """Of a trial's latest attempt: whether another one follows, as the runner has it."""
+    ended = Trial.outcome.in_([str(outcome) for outcome in Outcome if outcome.runs_again])
+    return or_(Trial.run_again, and_(ended, _losses() < ATTEMPTS))
+
+
+def _losses() -> ScalarSelect[int]:
+    """How often a trial was lost since somebody asked for another attempt at it last."""
+    one, asked = aliased(Trial), aliased(Trial)
+    same = (one.study_id == Trial.study_id, one.ordinal == Trial.ordinal, one.outcome == Outcome.LOST)
+    later = (asked.study_id == one.study_id, asked.ordinal == one.ordinal, asked.attempt >= one.attempt)
+    lost = select(func.count()).where(*same, ~exists().where(*later, asked.run_again))
+    return lost.correlate(Trial).scalar_subquery()
 
 
 def best(session: Session, study: Study) -> Trial | None:
