@@ -84,8 +84,8 @@ def restore(url: str, file: Path) -> int:
 
     The server must be of Postgres 17 at least: today's ``pg_restore`` sets what older ones do not know.
 
-    Raises ``NotEmpty``, ``BackupFailed``, ``NoProgram``, ``DatabaseUnavailable``, ``NewerDatabase``: whichever it is,
-    the database is as it was.
+    Raises ``NotEmpty``, ``BackupFailed``, ``NoProgram``, ``DatabaseUnavailable``, ``NewerDatabase``: until all of it is
+    loaded the database is as it was.
     """
     if not file.is_file():
         raise BackupFailed(f"there is no file {file}. Remedy: name one that `mudman backup` wrote")
