@@ -39,8 +39,12 @@ class PatientActors(RayActorManager):
         self._starting.pop(tracked_actor, None)
         super()._actor_start_resolved(tracked_actor, future)
 
-    def _actor_start_failed(self, tracked_actor, exception):
+    def _cleanup_actor(self, tracked_actor):
+        """However it ended: Tune also gives up places while they start."""
         self._starting.pop(tracked_actor, None)
+        super()._cleanup_actor(tracked_actor)
+
+    def _actor_start_failed(self, tracked_actor, exception):
         if tracked_actor in self._late:
             exception = NotStarted.within(self._start_seconds)
         super()._actor_start_failed(tracked_actor, exception)

@@ -23,7 +23,7 @@ class Lost(RayActorError):
 
     @classmethod
     def of(cls, error: Exception) -> "Lost":
-        return cls(error_msg=f"{type(error).__name__}: {error}")
+        return cls(error_msg=f"{type(error).__name__}: {' '.join(str(error).split())}")  # the last line is told
 
 
 class NotStarted(RayActorError):
